@@ -1,0 +1,132 @@
+"""What a running task can know of itself, and ask of its worker."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextvars import ContextVar
+from typing import Any, Protocol
+
+from asyncq.errors import Retry
+from asyncq.protocol import TaskMessage
+
+__all__ = ["Context", "current_context"]
+
+
+class Attempt(Protocol):
+    """The run that a context belongs to, as far as the task may steer it."""
+
+    async def update_state(self, state: str, meta: Any) -> None: ...
+
+    def headers(self) -> Mapping[str, Any]: ...
+
+
+class Context:
+    """A task's view of its own run. Injected into a first parameter that is annotated with it.
+
+    ::
+
+        @queue.task
+        async def report(ctx: Context, ids: list[int]) -> None:
+            await ctx.progress({"done": 0, "total": len(ids)})
+            if not ready():
+                raise ctx.retry(countdown=5)
+    """
+
+    __slots__ = ("_attempt", "children", "message", "node", "queue", "redelivered")
+
+    def __init__(
+        self,
+        message: TaskMessage,
+        *,
+        attempt: Attempt | None,
+        queue: str = "",
+        node: str = "",
+        redelivered: bool = False,
+    ) -> None:
+        self._attempt = attempt
+        #: The message as it was decoded.
+        self.message = message
+        #: Queue that it was received from.
+        self.queue = queue
+        #: Name of the worker, `<name>@<host>`.
+        self.node = node
+        #: The broker says that somebody may have begun this delivery before.
+        self.redelivered = redelivered
+        #: Result tuples of what this run has sent (`results.md`, 6); they end up in its record.
+        self.children: list[Any] = []
+
+    @classmethod
+    def direct(cls, task: str = "") -> Context:
+        """The context of a task that is called as a plain function, without a worker."""
+        return cls(TaskMessage(task=task, id=""), attempt=None)
+
+    def __repr__(self) -> str:
+        return f"<Context {self.message.task}[{self.message.id}] attempt {self.message.retries + 1}>"
+
+    @property
+    def task_id(self) -> str:
+        """The id that the result is stored under; the same through all retries. Empty when called directly."""
+        return self.message.id
+
+    @property
+    def task_name(self) -> str:
+        return self.message.task
+
+    @property
+    def retries(self) -> int:
+        """Retries so far: 0 in the first attempt."""
+        return self.message.retries
+
+    @property
+    def root_id(self) -> str | None:
+        """Id of the first task of the workflow."""
+        return self.message.root_id
+
+    @property
+    def parent_id(self) -> str | None:
+        """Id of the task that sent this one."""
+        return self.message.parent_id
+
+    @property
+    def called_directly(self) -> bool:
+        """True when no worker runs it."""
+        return self._attempt is None
+
+    @property
+    def headers(self) -> Mapping[str, Any]:
+        """The sender's own headers."""
+        return {} if self._attempt is None else self._attempt.headers()
+
+    def retry(
+        self,
+        *,
+        countdown: float | None = None,
+        exc: Exception | None = None,
+        max_retries: int | None = None,
+        message: str | None = None,
+    ) -> Exception:
+        """Return the exception that ends this attempt and asks for another: `raise ctx.retry(countdown=5)`.
+
+        `countdown` is in seconds; without it the task's own backoff decides. `max_retries` replaces the task's for
+        this decision. When no retry is left, the task fails with `exc`, or with MaxRetriesExceededError. Called directly,
+        without a worker, it is `exc` itself where there is one.
+        """
+        if self._attempt is None and exc is not None:
+            return exc
+        return Retry(message, exc, countdown=countdown, max_retries=max_retries)
+
+    async def update_state(self, state: str, meta: Any = None) -> None:
+        """Store a state of your own, with `meta` for those who ask. Does nothing when called directly.
+
+        Raises EncodeError when `meta` cannot be stored.
+        """
+        if self._attempt is not None:
+            await self._attempt.update_state(state, meta)
+
+    async def progress(self, meta: Any) -> None:
+        """Store state PROGRESS with `meta`; whoever iterates over the AsyncResult sees it."""
+        await self.update_state("PROGRESS", meta)
+
+
+#: The context of the task that runs here: what it sends becomes its child. None outside of a task.
+current_context: ContextVar[Context | None] = ContextVar("asyncq_context", default=None)

@@ -1,0 +1,56 @@
+"""What a task is, apart from how it is called: the part that senders and workers share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import Struct
+
+
+class TaskOptions(Struct, frozen=True, kw_only=True):
+    """A task's own settings. None means: as the app says."""
+
+    #: Queue that it is sent to; None leaves it to the routes.
+    queue: str | None = None
+    #: 0 to 255. Which end is served first depends on the broker.
+    priority: int | None = None
+    #: Short name of a content type (`json`, `msgpack`).
+    serializer: str | None = None
+    #: Short name of a compression (`zlib`, `bz2`, …).
+    compression: str | None = None
+    #: Seconds after sending, after which it is not run any more.
+    expires: float | None = None
+    #: Store neither a value nor a state.
+    ignore_result: bool | None = None
+    #: Store FAILURE although results are ignored.
+    store_errors_even_if_ignored: bool | None = None
+    #: Store STARTED when it begins.
+    track_started: bool | None = None
+    #: Acknowledge after the run (at least once) or before it (at most once).
+    acks_late: bool | None = None
+    #: Further attempts after the first; None retries for ever.
+    max_retries: int | None = 3
+    #: Exceptions that lead to another attempt by themselves.
+    retry_on: tuple[type[Exception], ...] = ()
+    #: Exceptions that never do, though `retry_on` names a base class of theirs.
+    dont_retry_on: tuple[type[Exception], ...] = ()
+    #: Seconds before the first retry; each further one waits twice as long.
+    retry_backoff: float = 1.0
+    #: The longest such wait, in seconds.
+    retry_backoff_max: float = 600.0
+    #: Wait a random part of it (full jitter), so that what failed together doesn't come back together.
+    retry_jitter: bool = True
+
+
+class TaskDefinition(Struct, frozen=True, kw_only=True, eq=False):
+    """A registered task: a name, a function, options."""
+
+    name: str
+    #: The user's function as written.
+    fn: Callable[..., Any]
+    #: `async def`: runs on the loop. Else it runs in a thread.
+    is_coroutine: bool
+    #: Its first parameter is a `Context`, which is injected and no argument of the message.
+    takes_context: bool
+    options: TaskOptions

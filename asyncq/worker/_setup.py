@@ -1,0 +1,53 @@
+"""All that a worker is told, in one struct: it knows no app."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from msgspec import Struct, field
+
+from asyncq._definition import TaskDefinition
+from asyncq.driver import Broker, Environment, Queue, ResultBackend
+from asyncq.protocol import Limits
+
+
+class WorkerSetup(Struct, kw_only=True):
+    """A worker's parts and settings, made by `AsyncQ.worker(…)`."""
+
+    #: Name of the app, for the log.
+    app: str
+    #: First part of the node name `<name>@<host>`.
+    name: str = "asyncq"
+    tasks: Mapping[str, TaskDefinition]
+    #: Unopened, and the worker's own: it opens and closes them.
+    broker: Broker
+    backend: ResultBackend | None
+    queues: Sequence[Queue]
+    environment: Environment
+    #: Coroutine tasks at a time.
+    concurrency: int = 100
+    #: `def` tasks at a time.
+    threads: int = 64
+    #: Seconds until an unextended delivery may go to somebody else.
+    lease: float = 60.0
+    #: Seconds that running tasks get after a stop was asked for.
+    shutdown_timeout: float = 8.0
+    #: End when the queues are empty and nothing runs.
+    burst: bool = False
+    limits: Limits = field(default_factory=Limits)
+    #: Content types (short names) that are decoded.
+    accept: tuple[str, ...] = ("json",)
+    # What holds where a task doesn't say:
+    ignore_result: bool = False
+    store_errors_even_if_ignored: bool = False
+    track_started: bool = False
+    acks_late: bool = True
+    # How results are stored:
+    #: Seconds; None keeps them for ever.
+    result_expires: float | None = 86400.0
+    #: Seconds for FAILURE; None means as `result_expires`.
+    result_failure_expires: float | None = None
+    result_serializer: str = "json"
+    result_compression: str | None = None
+    #: Store name, args, kwargs, worker, retries and queue as well (Celery's `result_extended`).
+    result_extended: bool = False
