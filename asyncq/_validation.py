@@ -13,7 +13,7 @@ import logging
 import operator
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias, cast
 
 import pydantic
 import pydantic_core
@@ -216,7 +216,7 @@ def dump_result(value: Any) -> Any:
     What holds none comes back as the same object. Field names are used, not aliases. Raises EncodeError for a model
     that doesn't serialise.
     """
-    kind: object = type(value)
+    kind = type(cast("object", value))
     if kind in _SCALARS:
         return value
     if kind is list or kind is tuple:
