@@ -108,8 +108,8 @@ class Context:
         """Return the exception that ends this attempt and asks for another: `raise ctx.retry(countdown=5)`.
 
         `countdown` is in seconds; without it the task's own backoff decides. `max_retries` replaces the task's for
-        this decision. When no retry is left, the task fails with `exc`, or with MaxRetriesExceededError. Called directly,
-        without a worker, it is `exc` itself where there is one.
+        this decision. When no retry is left, the task fails with `exc`, or with MaxRetriesExceededError. Called
+        directly, without a worker, it is `exc` itself where there is one.
         """
         if self._attempt is None and exc is not None:
             return exc

@@ -150,6 +150,9 @@ class Delivery(Struct, eq=False):
     redelivered: bool = False
     #: Deliveries so far, this one included, where the broker counts.
     count: int | None = None
+    #: Monotonic time at which the driver asked the server for it: the lease began no earlier. Left at 0, the worker
+    #: takes it for old and confirms it by `extend` before it starts the task.
+    asked_at: float = 0.0
 
 
 # -- settling ------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, tzinfo
 
 from msgspec import Struct, field
 
@@ -30,6 +31,8 @@ class WorkerSetup(Struct, kw_only=True):
     threads: int = 64
     #: Seconds until an unextended delivery may go to somebody else.
     lease: float = 60.0
+    #: Seconds that a server may stay away when the worker starts.
+    start_timeout: float = 30.0
     #: Seconds that running tasks get after a stop was asked for.
     shutdown_timeout: float = 8.0
     #: End when the queues are empty and nothing runs.
@@ -43,6 +46,8 @@ class WorkerSetup(Struct, kw_only=True):
     track_started: bool = False
     acks_late: bool = True
     # How results are stored:
+    #: Of the dates in records.
+    timezone: tzinfo = UTC
     #: Seconds; None keeps them for ever.
     result_expires: float | None = 86400.0
     #: Seconds for FAILURE; None means as `result_expires`.

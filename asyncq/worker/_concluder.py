@@ -1,0 +1,160 @@
+"""Acts on conclusions: stores, publishes, settles, in that order for each task and in batches for all."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import anyio
+
+from asyncq.driver import Broker, Publication
+from asyncq.errors import BrokerConnectionError, BrokerError, BrokerFull, PublishError
+from asyncq.worker._attempt import Attempt
+from asyncq.worker._backoff import Backoff
+from asyncq.worker._conclusion import Conclusion, Judge
+from asyncq.worker._flow import Flow
+from asyncq.worker._journal import Journal
+from asyncq.worker._leases import LeaseKeeper
+from asyncq.worker._maintenance import Maintenance
+from asyncq.worker._outcome import Failed, Outcome
+from asyncq.worker._recorder import Recorder
+from asyncq.worker._settler import Settler
+
+logger = logging.getLogger(__name__)
+
+
+class Concluder:
+    """Gathers outcomes while a flush is under way; the next flush takes all of them. An idle queue never waits.
+
+    The order of effects for one task: the record, then what follows (a retry), then the acknowledgement. A crash in
+    between repeats work; it never loses it.
+    """
+
+    def __init__(
+        self,
+        *,
+        judge: Judge,
+        broker: Broker,
+        recorder: Recorder | None,
+        leases: LeaseKeeper,
+        settler: Settler,
+        maintenance: Maintenance,
+        flow: Flow,
+        journal: Journal,
+        backoff: Backoff,
+    ) -> None:
+        self._judge = judge
+        self._broker = broker
+        self._recorder = recorder
+        self._leases = leases
+        self._settler = settler
+        self._maintenance = maintenance
+        self._flow = flow
+        self._journal = journal
+        self._backoff = backoff
+        self._pending: list[tuple[Attempt, Outcome] | Conclusion] = []
+        self._wanted = asyncio.Event()
+
+    def put(self, item: tuple[Attempt, Outcome] | Conclusion) -> None:
+        """Conclude soon."""
+        self._flow.concluding += 1
+        self._pending.append(item)
+        self._wanted.set()
+
+    async def store_state(self, attempt: Attempt, state: str, meta: Any) -> None:
+        """Store an interim state of a running task. Raises EncodeError."""
+        if self._recorder is not None:
+            queue, children = attempt.delivery.queue, attempt.context.children
+            record = self._judge.record(attempt.message, state, meta, queue=queue, children=children)
+            if record is not None:
+                await self._recorder.store_one(record)
+
+    async def run(self) -> None:
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            batch, self._pending = self._pending, []
+            await self._flush(batch)
+
+    async def _flush(self, batch: Sequence[tuple[Attempt, Outcome] | Conclusion]) -> None:
+        attempts = [item[0] for item in batch if isinstance(item, tuple)]
+        stale = [a for a in attempts if not (a.acknowledged or a.lost or self._leases.is_confirmed(a.delivery))]
+        if stale:
+            lost = await self._leases.confirm([attempt.delivery for attempt in stale])
+            gone = {delivery.tag for delivery in lost}
+            for attempt in stale:
+                attempt.lost = attempt.delivery.tag in gone
+        conclusions: list[Conclusion] = []
+        for item in batch:
+            conclusion = self._conclude(item)
+            if conclusion is not None:
+                conclusions.append(conclusion)
+        await self._act(conclusions)
+        self._flow.concluding -= len(batch)
+        self._flow.notify()
+
+    def _conclude(self, item: tuple[Attempt, Outcome] | Conclusion) -> Conclusion | None:
+        if isinstance(item, Conclusion):
+            return item
+        attempt, outcome = item
+        if attempt.lost:
+            self._journal.lost(attempt)
+            return None
+        try:
+            return self._judge.conclude(attempt, outcome)
+        except Exception as error:  # a hostile __repr__, a fault of ours: this one fails, the batch goes on
+            logger.exception("The outcome of %r could not be concluded", attempt)
+            return self._judge.conclude(attempt, Failed(error, retryable=False))
+
+    async def _act(self, conclusions: Sequence[Conclusion]) -> None:
+        records = [c.record for c in conclusions if c.record is not None]
+        if records and self._recorder is not None:
+            await self._recorder.store(records)
+        following = [c for c in conclusions if c.follow_ups]
+        refused = await self._publish(following) if following else set[int]()
+        for conclusion in conclusions:
+            if id(conclusion) in refused:
+                continue
+            self._journal.write(conclusion)
+            if conclusion.settlement is not None:
+                self._settler.put(conclusion.settlement)
+
+    async def _publish(self, conclusions: Sequence[Conclusion]) -> set[int]:
+        """Publish what follows; return (by `id`) the conclusions whose messages the broker refuses for good.
+
+        Those tasks fail instead, with the broker's reason: their turn comes with the next flush.
+        """
+        messages = [(c, publication) for c in conclusions for publication in c.follow_ups]
+        refused: set[int] = set()
+        while messages:
+            try:
+                await self._broker.publish([publication for _, publication in messages])
+            except (BrokerConnectionError, BrokerFull) as error:
+                if not self._backoff.failing:
+                    logger.warning("%d messages wait for the broker: %s", len(messages), error)
+                await anyio.sleep(self._backoff.next_delay())
+            except PublishError as error:
+                for position, reason in error.failures.items():
+                    self._refuse(messages[position][0], reason, refused)
+                messages = []
+            except BrokerError as error:
+                for conclusion, _ in messages:
+                    self._refuse(conclusion, error, refused)
+                messages = []
+            else:
+                self._backoff.reset()
+                self._announce([publication for _, publication in messages])
+                messages = []
+        return refused
+
+    def _refuse(self, conclusion: Conclusion, reason: Exception, refused: set[int]) -> None:
+        if id(conclusion) not in refused and conclusion.attempt is not None:
+            refused.add(id(conclusion))
+            self.put((conclusion.attempt, Failed(reason, retryable=False)))
+
+    def _announce(self, publications: Sequence[Publication]) -> None:
+        for publication in publications:
+            if publication.not_before is not None:
+                self._maintenance.due(publication.not_before)

@@ -1,0 +1,261 @@
+"""What follows from an outcome: a record, messages, a settlement. Decides only; `_concluder` acts."""
+
+from __future__ import annotations
+
+import math
+import random
+import traceback
+from datetime import UTC, datetime
+from typing import Any
+
+from msgspec import Struct
+
+from asyncq._definition import TaskOptions
+from asyncq._validation import dump_result
+from asyncq.driver import Ack, Dead, Delivery, Publication, Requeue, Settlement, StoredResult
+from asyncq.errors import (
+    EncodeError,
+    InvalidArguments,
+    MaxRetriesExceededError,
+    NotRegistered,
+    Reject,
+    Retry,
+    TaskRevokedError,
+    WorkerLostError,
+)
+from asyncq.protocol import ResultRecord, TaskMessage, dead_letter, describe_exception, encode_result, retry_of
+from asyncq.worker._attempt import Attempt
+from asyncq.worker._outcome import (
+    Failed,
+    Ignored,
+    Interrupted,
+    Outcome,
+    Rejected,
+    RetryAsked,
+    Revoked,
+    Succeeded,
+)
+from asyncq.worker._setup import WorkerSetup
+
+
+class Conclusion(Struct, kw_only=True):
+    """The effects of one outcome, in the order in which they must happen."""
+
+    #: None for a delivery that never became an attempt.
+    attempt: Attempt | None
+    #: What the log says: SUCCESS, FAILURE, RETRY, REVOKED, REJECTED, IGNORED, INTERRUPTED or UNKNOWN.
+    state: str
+    #: First stored, where results are wanted …
+    record: StoredResult | None = None
+    #: … then published …
+    follow_ups: tuple[Publication, ...] = ()
+    #: … then settled, unless it was acknowledged before the run.
+    settlement: Settlement | None = None
+    #: For the log.
+    error: BaseException | None = None
+
+
+class Judge:
+    """Turns outcomes into conclusions by the rules of the task and of the app."""
+
+    def __init__(self, setup: WorkerSetup, *, node: str) -> None:
+        self._setup = setup
+        self._node = node
+        self._clock = setup.environment.clock
+
+    def conclude(self, attempt: Attempt, outcome: Outcome) -> Conclusion:
+        match outcome:
+            case Succeeded(value):
+                return self._success(attempt, value)
+            case Failed(exc, retryable):
+                options = attempt.program.definition.options
+                if retryable and _wants_retry(exc, options):
+                    return self._retry(attempt, Retry(exc=exc))
+                return self._failure(attempt, exc)
+            case RetryAsked(retry):
+                return self._retry(attempt, retry)
+            case Rejected(reject):
+                return self._reject(attempt, reject)
+            case Ignored():
+                return Conclusion(attempt=attempt, state="IGNORED", settlement=_ack(attempt))
+            case Revoked(reason):
+                exc = TaskRevokedError(reason)
+                return self._final(attempt, "REVOKED", describe_exception(exc), error=exc)
+            case Interrupted():
+                return self._interrupted(attempt)
+
+    # -- one outcome each ------------------------------------------------------------------------------------
+
+    def _success(self, attempt: Attempt, value: Any) -> Conclusion:
+        if attempt.ignore_result or self._setup.backend is None:
+            return Conclusion(attempt=attempt, state="SUCCESS", settlement=_ack(attempt))
+        try:
+            return self._final(attempt, "SUCCESS", value)
+        except EncodeError as error:
+            return self._failure(attempt, error)
+
+    def _failure(self, attempt: Attempt, exc: BaseException, *, settlement: Settlement | None = None) -> Conclusion:
+        return self._final(
+            attempt, "FAILURE", describe_exception(exc), error=exc, text=traceback_text(exc), settlement=settlement
+        )
+
+    def _retry(self, attempt: Attempt, retry: Retry) -> Conclusion:
+        options, message = attempt.program.definition.options, attempt.message
+        limit = options.max_retries if retry.max_retries is None else retry.max_retries
+        if limit is not None and message.retries >= limit:
+            spent = f"{message.task}[{message.id}] has used its {limit} retries"
+            return self._failure(attempt, retry.exc if retry.exc is not None else MaxRetriesExceededError(spent))
+        countdown = retry.countdown
+        if countdown is None:
+            countdown = backoff(options, message.retries, self._setup.environment.random)
+        due = self._clock.wall() + countdown if countdown > 0 else None
+        follow_up = self._again(attempt, due=due, retries=message.retries + 1)
+        # A progress bar of the Celery world reads the waiting time out of this text (clients.md, 39).
+        text = f"{traceback_text(retry.exc or retry)}Retry in {math.ceil(countdown)}s"
+        result = None if retry.exc is None else describe_exception(retry.exc)
+        conclusion = self._final(attempt, "RETRY", result, error=retry.exc, text=text)
+        conclusion.follow_ups = (follow_up,)
+        return conclusion
+
+    def _reject(self, attempt: Attempt, reject: Reject) -> Conclusion:
+        if not reject.requeue:
+            letter = (
+                None
+                if attempt.acknowledged
+                else self.bury(attempt.delivery, f"rejected: {reject.reason}", attempts=attempt.message.retries + 1)
+            )
+            return self._failure(attempt, reject, settlement=letter)
+        if attempt.acknowledged:  # Celery loses it here; we send it anew
+            again = self._again(attempt, due=None, retries=attempt.message.retries)
+            return Conclusion(attempt=attempt, state="REJECTED", follow_ups=(again,), error=reject)
+        return Conclusion(attempt=attempt, state="REJECTED", settlement=Requeue(attempt.delivery), error=reject)
+
+    def _interrupted(self, attempt: Attempt) -> Conclusion:
+        if attempt.acknowledged:
+            lost = WorkerLostError("The worker stopped before the task could end, and it was acknowledged early.")
+            return self._failure(attempt, lost)
+        return Conclusion(attempt=attempt, state="INTERRUPTED", settlement=Requeue(attempt.delivery, front=True))
+
+    # -- parts -------------------------------------------------------------------------------------------------
+
+    def _final(
+        self,
+        attempt: Attempt,
+        state: str,
+        result: Any,
+        *,
+        error: BaseException | None = None,
+        text: str | None = None,
+        settlement: Settlement | None = None,
+    ) -> Conclusion:
+        record = None
+        keeps_errors = state == "FAILURE" and attempt.program.store_errors
+        if not attempt.ignore_result or keeps_errors:
+            record = self.record(
+                attempt.message, state, result, text, queue=attempt.delivery.queue, children=attempt.context.children
+            )
+        return Conclusion(
+            attempt=attempt, state=state, record=record, settlement=settlement or _ack(attempt), error=error
+        )
+
+    def unregistered(self, delivery: Delivery, message: TaskMessage) -> Conclusion:
+        """No task of that name here: to the dead letters, replayable; and nobody shall wait for it in vain."""
+        error = NotRegistered(message.task)
+        ignore = self._setup.ignore_result if message.ignore_result is None else message.ignore_result
+        record = None if ignore else self.record(message, "FAILURE", describe_exception(error), queue=delivery.queue)
+        reason = f"unknown task {message.task!r}"
+        return Conclusion(
+            attempt=None, state="UNKNOWN", record=record, settlement=self.bury(delivery, reason), error=error
+        )
+
+    def record(
+        self,
+        message: TaskMessage,
+        state: str,
+        result: Any,
+        text: str | None = None,
+        *,
+        queue: str,
+        children: list[Any] | None = None,
+    ) -> StoredResult | None:
+        """Encode a record, None where there is no backend. Raises EncodeError when `result` cannot travel."""
+        setup = self._setup
+        if setup.backend is None:
+            return None
+        done = None
+        if state in {"SUCCESS", "FAILURE", "REVOKED"}:
+            done = datetime.fromtimestamp(self._clock.wall(), setup.timezone)
+        record = ResultRecord(
+            task_id=message.id,
+            status=state,
+            result=result,
+            traceback=text,
+            children=children,
+            date_done=done,
+            group_id=message.group,
+            parent_id=message.parent_id,
+        )
+        if setup.result_extended:
+            record.extra = {
+                "name": message.task,
+                "args": message.args,
+                "kwargs": message.kwargs,
+                "worker": self._node,
+                "retries": message.retries,
+                "queue": queue,
+            }
+        expires = setup.result_expires
+        if state == "FAILURE" and setup.result_failure_expires is not None:
+            expires = setup.result_failure_expires
+        raw = _encode(record, setup)
+        limit = setup.backend.capabilities.max_record_bytes
+        if limit is not None and len(raw) > limit:
+            raise EncodeError(f"the record has {len(raw):,} bytes; {setup.backend.address} takes {limit:,} at most")
+        return StoredResult(task_id=message.id, record=raw, status=state, expires=expires)
+
+    def _again(self, attempt: Attempt, *, due: float | None, retries: int) -> Publication:
+        eta = None if due is None else datetime.fromtimestamp(due, UTC)
+        content, limits = attempt.delivery.content, self._setup.limits
+        message = retry_of(content, attempt.message, eta=eta, retries=retries, limits=limits)
+        return Publication(message=message, queue=attempt.delivery.queue, not_before=due)
+
+    def bury(self, delivery: Delivery, reason: str, *, attempts: int = 1) -> Dead:
+        """The settlement that sends a delivery to the dead letters of its queue."""
+        at = self._clock.wall()
+        return Dead(
+            delivery, dead_letter(delivery.content, queue=delivery.queue, reason=reason, at=at, attempts=attempts)
+        )
+
+
+def _ack(attempt: Attempt) -> Settlement | None:
+    return None if attempt.acknowledged else Ack(attempt.delivery)
+
+
+def _encode(record: ResultRecord, setup: WorkerSetup) -> bytes:
+    try:
+        return encode_result(record, serializer=setup.result_serializer, compression=setup.result_compression)
+    except EncodeError:
+        # Models and dataclasses, which most results are not, are looked for only when the plain way fails.
+        record.result = dump_result(record.result)
+        return encode_result(record, serializer=setup.result_serializer, compression=setup.result_compression)
+
+
+def _wants_retry(exc: BaseException, options: TaskOptions) -> bool:
+    return (
+        isinstance(exc, options.retry_on)
+        and not isinstance(exc, options.dont_retry_on)
+        and not isinstance(exc, InvalidArguments)
+    )
+
+
+def backoff(options: TaskOptions, retries: int, dice: random.Random) -> float:
+    """Seconds before the next attempt: exponential from `retry_backoff`, capped, with full jitter."""
+    # The exponent is bounded so that a task without `max_retries` never computes 2.0 ** 1024.
+    delay = min(options.retry_backoff_max, options.retry_backoff * 2.0 ** min(retries, 64))
+    return dice.uniform(0, delay) if options.retry_jitter else delay
+
+
+def traceback_text(exc: BaseException) -> str:
+    """The traceback as a user wants it: from their own code on, without the worker's frame above it."""
+    frames = exc.__traceback__.tb_next if exc.__traceback__ is not None else None
+    return "".join(traceback.format_exception(type(exc), exc, frames))

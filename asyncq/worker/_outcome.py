@@ -1,0 +1,51 @@
+"""How a run can end, as the executor saw it; what follows from it is decided in `_conclusion`."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+from msgspec import Struct
+
+from asyncq.errors import Reject, Retry
+
+
+class Succeeded(Struct, frozen=True):
+    """The function returned."""
+
+    value: Any
+
+
+class Failed(Struct, frozen=True):
+    """The function raised; `retryable` is False where another try could not end otherwise."""
+
+    exc: BaseException
+    retryable: bool = True
+
+
+class RetryAsked(Struct, frozen=True):
+    """The function raised Retry."""
+
+    retry: Retry
+
+
+class Rejected(Struct, frozen=True):
+    """The function raised Reject."""
+
+    reject: Reject
+
+
+class Ignored(Struct, frozen=True):
+    """The function raised Ignore."""
+
+
+class Revoked(Struct, frozen=True):
+    """Never started: `reason` is `expired` or `revoked`."""
+
+    reason: str
+
+
+class Interrupted(Struct, frozen=True):
+    """The worker stopped before the function could end."""
+
+
+Outcome: TypeAlias = Succeeded | Failed | RetryAsked | Rejected | Ignored | Revoked | Interrupted

@@ -1,0 +1,122 @@
+"""Takes deliveries from the broker, as many as there is room for, and decides which of them may run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+
+import anyio
+
+from asyncq.driver import Clock, Consumer, Delivery, Park
+from asyncq.errors import BrokerError, DecodeError
+from asyncq.protocol import Limits, TaskMessage, decode_task
+from asyncq.worker._attempt import Attempt
+from asyncq.worker._backoff import Backoff
+from asyncq.worker._concluder import Concluder
+from asyncq.worker._conclusion import Judge
+from asyncq.worker._dispatcher import Dispatcher
+from asyncq.worker._flow import Flow
+from asyncq.worker._journal import Journal
+from asyncq.worker._leases import LeaseKeeper
+from asyncq.worker._maintenance import Maintenance
+from asyncq.worker._outcome import Revoked
+from asyncq.worker._program import Program
+from asyncq.worker._settler import Settler
+
+logger = logging.getLogger(__name__)
+
+
+class Receiver:
+    """The intake. It goes on through every loss of the broker until it is cancelled."""
+
+    def __init__(
+        self,
+        *,
+        consumer: Consumer,
+        programs: Mapping[str, Program],
+        judge: Judge,
+        concluder: Concluder,
+        dispatcher: Dispatcher,
+        leases: LeaseKeeper,
+        maintenance: Maintenance,
+        settler: Settler,
+        flow: Flow,
+        journal: Journal,
+        backoff: Backoff,
+        clock: Clock,
+        node: str,
+        limits: Limits,
+        accept: Sequence[str],
+    ) -> None:
+        self._consumer = consumer
+        self._programs = programs
+        self._judge = judge
+        self._concluder = concluder
+        self._dispatcher = dispatcher
+        self._leases = leases
+        self._maintenance = maintenance
+        self._settler = settler
+        self._flow = flow
+        self._journal = journal
+        self._backoff = backoff
+        self._clock = clock
+        self._node = node
+        self._limits = limits
+        self._accept = frozenset(accept)
+
+    async def run(self) -> None:
+        while True:
+            try:
+                await self.run_once()
+            except BrokerError as error:
+                if not self._backoff.failing:
+                    logger.warning("Nothing can be received, will try again: %s", error)
+                await anyio.sleep(self._backoff.next_delay())
+
+    async def run_once(self) -> None:
+        """Take one batch and admit it."""
+        room = await self._flow.wait_for_room()
+        deliveries = await self._consumer.receive(room)
+        if self._backoff.reset():
+            logger.info("Receiving again")
+        self._leases.hold(deliveries)
+        self._journal.received(len(deliveries))
+        for delivery in deliveries:
+            self._admit(delivery)
+
+    def _admit(self, delivery: Delivery) -> None:
+        try:
+            message = decode_task(delivery.content, limits=self._limits, accept=self._accept)
+        except DecodeError as error:
+            self._bury(delivery, f"undecodable: {error}")
+            return
+        program = self._programs.get(message.task)
+        if program is None:
+            self._journal.buried(delivery, f"unknown task {message.task!r}")
+            self._concluder.put(self._judge.unregistered(delivery, message))
+        elif message.callbacks or message.errbacks or message.chain or message.chord:
+            # To run it and forget what was linked to it would lose work in silence.
+            self._bury(delivery, "links, chains and chords are not supported yet")
+        elif message.eta is None and message.expires is None:
+            self._dispatcher.admit(self._attempt(delivery, message, program))
+        else:
+            self._admit_timed(delivery, message, program)
+
+    def _admit_timed(self, delivery: Delivery, message: TaskMessage, program: Program) -> None:
+        now = self._clock.wall()
+        if message.expires is not None and now > message.expires.timestamp():
+            self._concluder.put((self._attempt(delivery, message, program), Revoked("expired")))
+        elif message.eta is not None and (until := message.eta.timestamp()) > now:
+            # Nothing waits in memory: the broker keeps it, and returns it to its queue when it is due.
+            self._settler.put(Park(delivery, until))
+            self._maintenance.due(until)
+            self._journal.parked(message.task, message.id, until, delivery)
+        else:
+            self._dispatcher.admit(self._attempt(delivery, message, program))
+
+    def _attempt(self, delivery: Delivery, message: TaskMessage, program: Program) -> Attempt:
+        return Attempt(delivery, message, program, node=self._node, states=self._concluder, limits=self._limits)
+
+    def _bury(self, delivery: Delivery, reason: str) -> None:
+        self._journal.buried(delivery, reason)
+        self._settler.put(self._judge.bury(delivery, reason))

@@ -1,0 +1,100 @@
+"""Tells the broker what became of its deliveries, in batches."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+
+import anyio
+from msgspec import Struct
+
+from asyncq.driver import Consumer, Dead, Delivery, Park, Settlement
+from asyncq.errors import BrokerConnectionError, BrokerFull
+from asyncq.worker._backoff import Backoff
+from asyncq.worker._flow import Flow
+from asyncq.worker._leases import LeaseKeeper
+
+logger = logging.getLogger(__name__)
+
+
+class _Pending(Struct, eq=False):
+    settlement: Settlement
+    #: Resolved with True when it was still ours.
+    done: asyncio.Future[bool] | None = None
+    #: Its fate is unknown: being told now that it is not ours any more may only mean that it was settled before.
+    repeated: bool = False
+
+
+class Settler:
+    """Gathers settlements while a call to the broker is under way; then they go out together."""
+
+    def __init__(self, consumer: Consumer, leases: LeaseKeeper, flow: Flow, dice: random.Random) -> None:
+        self._consumer = consumer
+        self._leases = leases
+        self._flow = flow
+        self._backoff = Backoff(dice)
+        self._pending: list[_Pending] = []
+        self._wanted = asyncio.Event()
+
+    def put(self, settlement: Settlement) -> None:
+        """Settle soon; repeated until the broker has answered."""
+        self._pending.append(_Pending(settlement))
+        self._wanted.set()
+
+    async def settle(self, settlement: Settlement) -> bool:
+        """Settle with the next batch and wait for it; return whether the delivery was still ours."""
+        pending = _Pending(settlement, asyncio.get_running_loop().create_future())
+        self._pending.append(pending)
+        self._wanted.set()
+        assert pending.done is not None  # noqa: S101 - made two lines above
+        return await pending.done
+
+    async def run(self) -> None:
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            batch, self._pending = self._pending, []
+            await self._flush(batch)
+
+    async def _flush(self, batch: list[_Pending]) -> None:
+        try:
+            lost = await self._consumer.settle([pending.settlement for pending in batch])
+        except (BrokerConnectionError, BrokerFull) as error:
+            await self._again(batch, error)
+            return
+        if self._backoff.reset():
+            logger.info("The broker takes settlements again")
+        self._finish(batch, lost)
+
+    def _finish(self, batch: list[_Pending], lost: list[Delivery]) -> None:
+        gone = {delivery.tag for delivery in lost} if lost else ()
+        for pending in batch:
+            delivery = pending.settlement.delivery
+            self._leases.drop(delivery)
+            ours = delivery.tag not in gone
+            if pending.done is not None and not pending.done.done():
+                pending.done.set_result(ours)
+            if not ours and not pending.repeated:
+                self._flow.stats.lost += 1
+                logger.warning(
+                    "A delivery from %s was no longer ours when it ended: it runs elsewhere as well",
+                    delivery.queue,
+                    extra={"queue": delivery.queue, "delivery_tag": delivery.tag},
+                )
+        self._flow.notify()
+
+    async def _again(self, batch: list[_Pending], error: BrokerConnectionError | BrokerFull) -> None:
+        if isinstance(error, BrokerFull):
+            # What stores nothing was settled all the same (driver.Consumer.settle).
+            stuck = [pending for pending in batch if isinstance(pending.settlement, Dead | Park)]
+            self._finish([pending for pending in batch if not isinstance(pending.settlement, Dead | Park)], [])
+        else:
+            stuck = batch
+            for pending in stuck:
+                pending.repeated = True
+        if not self._backoff.failing:
+            logger.warning("%d settlements wait for the broker: %s", len(stuck), error)
+        self._pending[:0] = stuck
+        self._wanted.set()
+        await anyio.sleep(self._backoff.next_delay())

@@ -1,0 +1,268 @@
+"""A worker: its parts put together, its start and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from types import TracebackType
+from typing import Self
+
+import anyio
+from anyio.abc import TaskGroup
+
+from asyncq.driver import ConsumerOptions, Queue, Requeue
+from asyncq.errors import BackendConnectionError, BrokerConnectionError
+from asyncq.worker._backoff import Backoff
+from asyncq.worker._concluder import Concluder
+from asyncq.worker._conclusion import Judge
+from asyncq.worker._dispatcher import Dispatcher
+from asyncq.worker._executor import Executor
+from asyncq.worker._flow import Flow, WorkerStats
+from asyncq.worker._journal import Journal
+from asyncq.worker._leases import LeaseKeeper
+from asyncq.worker._maintenance import Maintenance
+from asyncq.worker._program import compile_tasks
+from asyncq.worker._receiver import Receiver
+from asyncq.worker._recorder import Recorder
+from asyncq.worker._settler import Settler
+from asyncq.worker._setup import WorkerSetup
+
+logger = logging.getLogger("asyncq.worker")
+
+#: Seconds that a cancelled task has for its clean-up, and a last settlement for its way.
+KILL_GRACE = 2.0
+
+
+class _Parts:
+    """What a worker is made of, wired together, for one connection to its servers."""
+
+    def __init__(self, setup: WorkerSetup, flow: Flow, *, node: str) -> None:
+        environment = setup.environment
+        clock, dice = environment.clock, environment.random
+        options = ConsumerOptions(node=node, lease=setup.lease, prefetch=2 * setup.concurrency)
+        journal = Journal(flow.stats)
+        self.consumer = setup.broker.consume(setup.queues, options)
+        self.leases = LeaseKeeper(self.consumer, clock, dice, setup.lease)
+        self.settler = Settler(self.consumer, self.leases, flow, dice)
+        self.maintenance = Maintenance(self.consumer, clock, dice)
+        self.recorder = None if setup.backend is None else Recorder(setup.backend, dice)
+        judge = Judge(setup, node=node)
+        self.concluder = Concluder(
+            judge=judge,
+            broker=setup.broker,
+            recorder=self.recorder,
+            leases=self.leases,
+            settler=self.settler,
+            maintenance=self.maintenance,
+            flow=flow,
+            journal=journal,
+            backoff=Backoff(dice),
+        )
+        self.executor = Executor(
+            concluder=self.concluder,
+            settler=self.settler,
+            leases=self.leases,
+            flow=flow,
+            clock=clock,
+            threads=setup.threads,
+        )
+        self.dispatcher = Dispatcher(self.executor, self.settler, flow)
+        self.receiver = Receiver(
+            consumer=self.consumer,
+            programs=compile_tasks(setup),
+            judge=judge,
+            concluder=self.concluder,
+            dispatcher=self.dispatcher,
+            leases=self.leases,
+            maintenance=self.maintenance,
+            settler=self.settler,
+            flow=flow,
+            journal=journal,
+            backoff=Backoff(dice),
+            clock=clock,
+            node=node,
+            limits=setup.limits,
+            accept=setup.accept,
+        )
+
+    def start(self, group: TaskGroup) -> None:
+        for loop in (self.concluder, self.settler, self.leases, self.maintenance, self.dispatcher):
+            group.start_soon(loop.run)
+        if self.recorder is not None:
+            group.start_soon(self.recorder.run)
+
+
+class Worker:
+    """Receives, runs and concludes tasks until it is told to stop. Made by `AsyncQ.worker(…)`.
+
+    ::
+
+        async with queue.worker(concurrency=500):
+            ...  # the worker runs beside this block, and drains when it ends
+
+    It runs in one asyncio task of its own, so that entering and leaving may happen in different tasks. It installs no
+    signal handlers. If it dies, the block goes on, and leaving it (or `wait`) raises what it died of.
+    """
+
+    def __init__(self, setup: WorkerSetup) -> None:
+        self._setup = setup
+        self._flow = Flow(setup.concurrency, setup.environment.clock)
+        self._ready = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._stop_now = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        #: `<name>@<host>`.
+        self.node = f"{setup.name}@{socket.gethostname()}"
+
+    @property
+    def stats(self) -> WorkerStats:
+        """Counts since the start."""
+        return self._flow.stats
+
+    @property
+    def queues(self) -> tuple[Queue, ...]:
+        return tuple(self._setup.queues)
+
+    @property
+    def concurrency(self) -> int:
+        return self._setup.concurrency
+
+    async def __aenter__(self) -> Self:
+        """Start, and return when the worker is ready to receive.
+
+        Raises BrokerConnectionError, BackendConnectionError when a server stays away longer than `start_timeout`.
+        """
+        if self._task is not None:
+            raise RuntimeError("this worker was started before; make another one")
+        self._task = asyncio.get_running_loop().create_task(self._main(), name=f"asyncq worker {self.node}")
+        ready = asyncio.ensure_future(self._ready.wait())
+        try:
+            await asyncio.wait({self._task, ready}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            self.stop(now=True)
+            self._task.cancel()
+            await asyncio.wait({self._task})
+            raise
+        finally:
+            ready.cancel()
+        if self._task.done():
+            self._task.result()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stop: drain within `shutdown_timeout`, hand back the rest. Raises what the worker died of, if it did."""
+        self.stop()
+        with anyio.CancelScope(shield=True):
+            await self.wait()
+
+    async def run(self) -> None:
+        """Start, and run until `stop` is called (or, in burst mode, until nothing is left to do)."""
+        async with self:
+            await self.wait()
+
+    def stop(self, *, now: bool = False) -> None:
+        """Ask for the end; returns at once. `now` cancels running tasks instead of waiting for them. Nothing is lost."""
+        self._stop.set()
+        if now:
+            self._stop_now.set()
+            self._flow.notify()
+
+    async def wait(self) -> None:
+        """Wait for the end. Raises what the worker died of, if it did."""
+        if self._task is None:
+            raise RuntimeError("this worker was never started")
+        await asyncio.wait({self._task})
+        self._task.result()
+
+    # -- the worker's own task ----------------------------------------------------------------------------------
+
+    async def _main(self) -> None:
+        setup = self._setup
+        try:
+            await self._open()
+            parts = _Parts(setup, self._flow, node=self.node)
+            try:
+                await self._serve(parts)
+            finally:
+                parts.executor.interrupt()
+                await parts.consumer.close()
+        finally:
+            if setup.backend is not None:
+                await setup.backend.close()
+            await setup.broker.close()
+
+    async def _open(self) -> None:
+        """Connect; a server that is away (it may be starting, as we are) gets `start_timeout` seconds."""
+        setup, backoff = self._setup, Backoff(self._setup.environment.random)
+        clock = setup.environment.clock
+        deadline = clock.monotonic() + setup.start_timeout
+        while True:
+            try:
+                await setup.broker.open()
+                if setup.backend is not None:
+                    await setup.backend.open()
+                await setup.broker.declare(setup.queues)
+            except (BrokerConnectionError, BackendConnectionError) as error:
+                if clock.monotonic() >= deadline or self._stop.is_set():
+                    raise
+                if not backoff.failing:
+                    logger.warning("Waiting for a server: %s", error)
+                await anyio.sleep(backoff.next_delay())
+            else:
+                return
+
+    async def _serve(self, parts: _Parts) -> None:
+        async with anyio.create_task_group() as group:
+            parts.start(group)
+            async with anyio.create_task_group() as intake:
+                intake.start_soon(parts.receiver.run)
+                if self._setup.burst:
+                    intake.start_soon(self._stop_when_done, parts)
+                self._ready.set()
+                await self._stop.wait()
+                intake.cancel_scope.cancel()
+            await self._drain(parts)
+            group.cancel_scope.cancel()
+
+    async def _stop_when_done(self, parts: _Parts) -> None:
+        """Burst: stop once the queues are empty and nothing is held. What is parked for later is left."""
+        while True:
+            while not (self._flow.idle and parts.leases.held == 0):
+                await self._flow.change()
+            depths = [await self._setup.broker.depth(queue.name) for queue in self._setup.queues]
+            if self._flow.idle and not any(depth.ready for depth in depths):
+                self.stop()
+                return
+            await anyio.sleep(0.05)
+
+    async def _drain(self, parts: _Parts) -> None:
+        """Let running tasks end within `shutdown_timeout`, cancel the rest, hand back whatever didn't end."""
+        flow, timeout = self._flow, self._setup.shutdown_timeout
+        parts.dispatcher.give_back()
+        if flow.running:
+            logger.info("Stopping: %d tasks get %g s to end", flow.running, timeout)
+            with anyio.move_on_after(timeout):
+                await self._until_none_runs()
+        if flow.running:
+            logger.info("Stopping: %d tasks are interrupted and handed back", flow.running)
+            parts.executor.interrupt()
+            with anyio.move_on_after(KILL_GRACE):
+                await self._until_none_runs(ignore_stop_now=True)
+        for attempt in parts.executor.abandon():
+            logger.warning("%r did not end when it was cancelled; it is handed back", attempt)
+            if not attempt.acknowledged:
+                parts.settler.put(Requeue(attempt.delivery, front=True))
+        with anyio.move_on_after(KILL_GRACE):
+            while not (flow.idle and parts.leases.held == 0):
+                await flow.change()
+        if parts.leases.held:
+            logger.warning(
+                "%d deliveries could not be settled; they come back when their lease ends", parts.leases.held
+            )
+
+    async def _until_none_runs(self, *, ignore_stop_now: bool = False) -> None:
+        while self._flow.running and (ignore_stop_now or not self._stop_now.is_set()):
+            await self._flow.change()
