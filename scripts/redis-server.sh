@@ -21,8 +21,8 @@ if [ ! -e "$policy" ]; then
     "${sudo[@]}" chmod 755 "$policy"
     trap '"${sudo[@]}" rm -f "$policy"' EXIT
 fi
-"${sudo[@]}" apt-get update -q
-"${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends redis-server
+"${sudo[@]}" apt-get update -qq
+"${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends redis-server >/dev/null
 if command -v systemctl >/dev/null; then
     "${sudo[@]}" systemctl disable --quiet redis-server || echo "redis-server may start at the next boot" >&2
 fi

@@ -34,8 +34,8 @@ make_with_pip() {
         may_install || fail "this Python makes no virtual environments; on Debian: apt-get install python3-venv"
         local sudo=()
         [ "$(id -u)" = 0 ] || sudo=(sudo -n)
-        "${sudo[@]}" apt-get update -q
-        "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y python3-venv
+        "${sudo[@]}" apt-get update -qq
+        "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y python3-venv >/dev/null
     fi
     "$python" -m venv .venv
 }
