@@ -1,0 +1,416 @@
+"""`memory://`: queues in this process, for tests and for tasks that need not outlive it.
+
+Everything that the other drivers promise holds here too: leases, parking, dead letters, priorities. All instances of
+one app and URL share one store, through `DriverConfig.shared`, from whatever thread and event loop: a lock guards it,
+and a change wakes waiting consumers in their own loops.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import threading
+from collections import defaultdict, deque
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, cast
+
+from msgspec import Struct
+
+from asyncq.driver import (
+    Ack,
+    Broker,
+    BrokerCapabilities,
+    Consumer,
+    ConsumerOptions,
+    Dead,
+    Delivery,
+    DriverConfig,
+    GiveBack,
+    Park,
+    Place,
+    Publication,
+    Queue,
+    QueueDepth,
+    Requeue,
+    Settlement,
+    Stored,
+)
+from asyncq.errors import BrokerConnectionError, ConfigurationError, PublishError
+from asyncq_brokers._parcels import PRIORITY_STEPS, Parcel, dead_queue, pack, pack_letter, tag_source
+
+__all__ = ["MemoryBroker"]
+
+#: Seconds between two looks for what is due or expired, at most: a due message may be a second late.
+HOUSEKEEPING = 0.5
+
+
+class _Message(Struct, eq=False):
+    #: Place in line, and name within the store: less is earlier. A message that comes back keeps it.
+    rank: int
+    queue: str
+    step: int
+    content: bytes
+    #: UNIX seconds until which it is parked.
+    due: float | None = None
+    redelivered: bool = False
+    count: int = 0
+    #: Whose it is, and until when (monotonic), while it is leased.
+    node: str = ""
+    expires: float = 0.0
+
+    def __lt__(self, other: _Message) -> bool:
+        return self.rank < other.rank
+
+
+class Waiter(Struct, eq=False):
+    """A consumer that waits for its queues, maybe in another thread's loop."""
+
+    queues: frozenset[str]
+    loop: asyncio.AbstractEventLoop
+    event: asyncio.Event
+
+
+class _Store:
+    """The state that all instances share. Each method is atomic, and none waits."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._ranks = itertools.count(1)
+        self._front_ranks = itertools.count(-1, -1)
+        #: Heaps in order of rank, by queue and priority step.
+        self._ready: defaultdict[tuple[str, int], list[_Message]] = defaultdict(list)
+        self._leased: dict[str, _Message] = {}
+        self._parked: dict[int, _Message] = {}
+        #: A heap of (due, rank). It may still name what is parked no more.
+        self._dues: list[tuple[float, int]] = []
+        self._waiters: set[Waiter] = set()
+
+    # -- messages in and out
+
+    def add(self, parcels: Iterable[Parcel]) -> None:
+        with self._lock:
+            self._place(
+                _Message(next(self._ranks), parcel.queue, parcel.step, parcel.content, parcel.not_before)
+                for parcel in parcels
+            )
+
+    def claim(
+        self, queues: Collection[str], limit: int, *, node: str, expires: float, new_tag: Callable[[], str]
+    ) -> list[Delivery]:
+        """Take up to `limit`: priority steps strictly, within a step the queues in the order given."""
+        taken: list[Delivery] = []
+        with self._lock:
+            for step, queue in itertools.product(PRIORITY_STEPS, queues):
+                heap = self._ready.get((queue, step))
+                while heap and len(taken) < limit:
+                    message = heapq.heappop(heap)
+                    message.count += 1
+                    message.node, message.expires = node, expires
+                    tag = new_tag()
+                    self._leased[tag] = message
+                    taken.append(Delivery(tag, queue, message.content, message.redelivered, message.count))
+        return taken
+
+    def settle(self, settlements: Iterable[Settlement], letters: Mapping[str, Parcel]) -> list[Delivery]:
+        """Settle in order, `letters` by tag; return what is leased no more."""
+        lost: list[Delivery] = []
+        with self._lock:
+            for settlement in settlements:
+                tag = settlement.delivery.tag
+                message = self._leased.pop(tag, None)
+                if message is None:
+                    lost.append(settlement.delivery)
+                    continue
+                match settlement:
+                    case Requeue(front=front):
+                        message.rank = next(self._front_ranks if front else self._ranks)
+                        message.redelivered = True
+                    case GiveBack():
+                        message.count -= 1
+                    case Park(until=until):
+                        message.due = until
+                    case Ack():
+                        continue
+                    case Dead():
+                        letter = letters[tag]
+                        message = _Message(next(self._ranks), letter.queue, letter.step, letter.content)
+                self._place([message])
+        return lost
+
+    def extend(self, deliveries: Iterable[Delivery], expires: float) -> list[Delivery]:
+        lost: list[Delivery] = []
+        with self._lock:
+            for delivery in deliveries:
+                message = self._leased.get(delivery.tag)
+                if message is None:
+                    lost.append(delivery)
+                else:
+                    message.expires = expires
+        return lost
+
+    def release(self, node: str) -> int:
+        """Give back what the node holds; it may have begun some of it."""
+        with self._lock:
+            return self._take_away(lambda message: message.node == node)
+
+    def housekeep(self, *, monotonic: float, wall: float) -> float:
+        """Rescue what has expired, release what is due, return the seconds until the next such moment."""
+        with self._lock:
+            self._take_away(lambda message: message.expires <= monotonic)
+            while self._dues and self._dues[0][0] <= wall:
+                due, rank = heapq.heappop(self._dues)
+                message = self._parked.get(rank)
+                if message is not None and message.due == due:
+                    self._unpark(message)
+            next_expiry = min((message.expires for message in self._leased.values()), default=float("inf"))
+            next_due = self._dues[0][0] if self._dues else float("inf")
+        return min(HOUSEKEEPING, next_expiry - monotonic, next_due - wall)
+
+    # -- for operators
+
+    def depth(self, queue: str) -> QueueDepth:
+        with self._lock:
+            return QueueDepth(
+                ready=len(self._line(queue)),
+                in_flight=sum(message.queue == queue for message in self._leased.values()),
+                parked=sum(message.queue == queue for message in self._parked.values()),
+                dead=len(self._line(dead_queue(queue))),
+            )
+
+    def peek(self, queue: str, place: Place, limit: int) -> list[Stored]:
+        with self._lock:
+            return [
+                Stored(key=str(message.rank), queue=queue, content=message.content, until=message.due)
+                for message in self._at(queue, place)[:limit]
+            ]
+
+    def move(self, queue: str, place: Place, keys: Collection[str], until: float | None) -> int:
+        with self._lock:
+            moved = self._pull(queue, place, keys)
+            for message in moved:
+                message.queue, message.due, message.rank = queue, until, next(self._ranks)
+            self._place(moved)
+            return len(moved)
+
+    def drop(self, queue: str, place: Place, keys: Collection[str] | None) -> int:
+        """Delete the named messages of a place; all of them when `keys` is None."""
+        with self._lock:
+            return len(self._pull(queue, place, keys))
+
+    @contextmanager
+    def waiter(self, queues: Iterable[str]) -> Generator[Waiter]:
+        """Its event is set whenever one of the queues may have got something."""
+        waiter = Waiter(frozenset(queues), asyncio.get_running_loop(), asyncio.Event())
+        with self._lock:
+            self._waiters.add(waiter)
+        try:
+            yield waiter
+        finally:
+            with self._lock:
+                self._waiters.discard(waiter)
+
+    # -- with the lock held
+
+    def _place(self, messages: Iterable[_Message]) -> None:
+        """Put messages where they belong, parked or ready, and wake who waits for them."""
+        changed: set[str] = set()
+        for message in messages:
+            if message.due is not None:
+                self._parked[message.rank] = message
+                heapq.heappush(self._dues, (message.due, message.rank))
+            else:
+                heapq.heappush(self._ready[message.queue, message.step], message)
+                changed.add(message.queue)
+        here = asyncio.get_running_loop()
+        for waiter in self._waiters:
+            if waiter.queues.isdisjoint(changed) or waiter.event.is_set():
+                continue
+            if waiter.loop is here:
+                waiter.event.set()
+            elif not waiter.loop.is_closed():
+                waiter.loop.call_soon_threadsafe(waiter.event.set)
+
+    def _unpark(self, message: _Message) -> None:
+        del self._parked[message.rank]
+        message.due = None
+        self._place([message])
+
+    def _take_away(self, condition: Callable[[_Message], bool]) -> int:
+        """End the leases that meet the condition: their messages stand in line again, where they stood."""
+        taken = [(tag, message) for tag, message in self._leased.items() if condition(message)]
+        for tag, message in taken:
+            del self._leased[tag]
+            message.redelivered = True
+        self._place(message for _, message in taken)
+        return len(taken)
+
+    def _line(self, queue: str) -> list[_Message]:
+        """What is ready, in the order in which it will be served."""
+        return [message for step in PRIORITY_STEPS for message in sorted(self._ready.get((queue, step), ()))]
+
+    def _at(self, queue: str, place: Place) -> list[_Message]:
+        match place:
+            case "ready":
+                return self._line(queue)
+            case "dead":
+                return self._line(dead_queue(queue))
+            case "parked":
+                parked = (message for message in self._parked.values() if message.queue == queue)
+                return sorted(parked, key=lambda message: (message.due or 0.0, message.rank))
+
+    def _pull(self, queue: str, place: Place, keys: Collection[str] | None) -> list[_Message]:
+        """Remove messages of a place and return them, in order."""
+        pulled = [message for message in self._at(queue, place) if keys is None or str(message.rank) in keys]
+        ranks = {message.rank for message in pulled}
+        for rank in ranks:
+            self._parked.pop(rank, None)
+        for line in {(message.queue, message.step) for message in pulled if message.due is None}:
+            self._ready[line] = [message for message in self._ready[line] if message.rank not in ranks]
+            heapq.heapify(self._ready[line])
+        return pulled
+
+
+class MemoryBroker:
+    """See the module. `options` are none."""
+
+    capabilities = BrokerCapabilities(priority_order="lowest-first", leases=True, shared=False, durable=False)
+    address = "memory://"
+
+    def __init__(self, config: DriverConfig) -> None:
+        if config.options:
+            raise ConfigurationError(f"memory:// has no options; found {', '.join(sorted(config.options))}")
+        self.store = cast("_Store", config.shared.setdefault(f"asyncq_brokers.memory {config.url}", _Store()))
+        self.clock = config.environment.clock
+        self.new_tag = tag_source(config.environment.new_id)
+        self._consumers: set[MemoryConsumer] = set()
+        self._closed = False
+
+    async def open(self) -> None:
+        self._closed = False
+
+    async def close(self) -> None:
+        self._closed = True
+        for consumer in list(self._consumers):
+            await consumer.close()
+
+    async def declare(self, queues: Sequence[Queue]) -> None:  # noqa: ARG002 - a queue exists once it is named
+        await self.turn()
+
+    async def publish(self, publications: Sequence[Publication]) -> None:
+        await self.turn()
+        parcels, failures = pack(publications, self.new_tag)
+        self.store.add(parcels)
+        if failures:
+            raise PublishError(failures)
+
+    def consume(self, queues: Sequence[Queue], options: ConsumerOptions) -> MemoryConsumer:
+        consumer = MemoryConsumer(self, [queue.name for queue in queues], options)
+        self._consumers.add(consumer)
+        return consumer
+
+    def forget(self, consumer: MemoryConsumer) -> None:
+        """The consumer is closed."""
+        self._consumers.discard(consumer)
+
+    async def release(self, node: str) -> int:
+        await self.turn()
+        return self.store.release(node)
+
+    async def depth(self, queue: str) -> QueueDepth:
+        await self.turn()
+        return self.store.depth(queue)
+
+    async def purge(self, queue: str) -> int:
+        await self.turn()
+        return self.store.drop(queue, "ready", None)
+
+    async def peek(self, queue: str, place: Place, *, limit: int = 100) -> list[Stored]:
+        await self.turn()
+        return self.store.peek(queue, place, limit)
+
+    async def move(self, queue: str, place: Place, keys: Sequence[str], *, until: float | None = None) -> int:
+        await self.turn()
+        return self.store.move(queue, place, set(keys), until)
+
+    async def drop(self, queue: str, place: Place, keys: Sequence[str]) -> int:
+        await self.turn()
+        return self.store.drop(queue, place, set(keys))
+
+    async def turn(self) -> None:
+        """Let others run, as every call of a broker does, so that no loop over calls can starve them."""
+        await asyncio.sleep(0)
+        if self._closed:
+            raise BrokerConnectionError("the memory broker is closed")
+
+
+class MemoryConsumer:
+    def __init__(self, broker: MemoryBroker, queues: Sequence[str], options: ConsumerOptions) -> None:
+        self._broker = broker
+        self._store = broker.store
+        self._clock = broker.clock
+        #: Rotated at each claim, so that queues take turns.
+        self._queues = deque(queues)
+        self._options = options
+        self._contact = self._clock.monotonic()
+        self._waiter: Waiter | None = None
+        self._closed = False
+
+    @property
+    def last_contact(self) -> float:
+        return self._contact
+
+    async def receive(self, limit: int) -> list[Delivery]:
+        with self._store.waiter(self._queues) as waiter:
+            self._waiter = waiter
+            while True:
+                await self._turn()
+                waiter.event.clear()
+                if taken := self._claim(limit):
+                    return taken
+                await waiter.event.wait()
+
+    async def settle(self, settlements: Sequence[Settlement]) -> list[Delivery]:
+        await self._broker.turn()
+        self._contact = self._clock.monotonic()
+        letters = {
+            settlement.delivery.tag: pack_letter(settlement.letter, settlement.delivery.queue, self._broker.new_tag)
+            for settlement in settlements
+            if isinstance(settlement, Dead)
+        }
+        return self._store.settle(settlements, letters)
+
+    async def extend(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
+        await self._broker.turn()
+        self._contact = now = self._clock.monotonic()
+        return self._store.extend(deliveries, now + self._options.lease)
+
+    async def maintain(self) -> float:
+        await self._broker.turn()
+        self._contact = now = self._clock.monotonic()
+        return self._store.housekeep(monotonic=now, wall=self._clock.wall())
+
+    async def close(self) -> None:
+        self._closed = True
+        if self._waiter is not None:
+            self._waiter.event.set()
+        self._broker.forget(self)
+
+    def _claim(self, limit: int) -> list[Delivery]:
+        self._contact = now = self._clock.monotonic()
+        self._queues.rotate(-1)
+        expires = now + self._options.lease
+        return self._store.claim(
+            self._queues, limit, node=self._options.node, expires=expires, new_tag=self._broker.new_tag
+        )
+
+    async def _turn(self) -> None:
+        await self._broker.turn()
+        if self._closed:
+            raise BrokerConnectionError("the consumer is closed")
+
+
+if TYPE_CHECKING:
+    _broker: Callable[[DriverConfig], Broker] = MemoryBroker
+    _consumer: Callable[[MemoryBroker, Sequence[str], ConsumerOptions], Consumer] = MemoryConsumer
