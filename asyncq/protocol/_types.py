@@ -15,12 +15,20 @@ class Limits(Struct, frozen=True):
     max_message_bytes: int = 16 * 1024 * 1024
     #: A body after decompression, in bytes.
     max_inflated_bytes: int = 64 * 1024 * 1024
-    #: Inflated size over compressed size.
+    #: Inflated size over compressed size. Not asked below half a MiB: what is that small may be as dull as it likes.
     max_ratio: int = 200
     #: Nested arrays and objects.
     max_depth: int = 64
     #: Headers of one message.
     max_headers: int = 256
+    #: Signatures in one of a message's lists of links (`callbacks`, `errbacks`, `chain`).
+    max_links: int = 100_000
+    #: Compressions that may be undone, by a name of Celery's (`zlib` or `gzip`, `bzip2`, `lzma`, `zstd`, `brotli`).
+    compressions: frozenset[str] = frozenset({"zlib"})
+
+
+#: The default of every `limits` argument.
+DEFAULT_LIMITS = Limits()
 
 
 class Properties(Struct):

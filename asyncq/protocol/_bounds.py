@@ -1,0 +1,75 @@
+"""How deep a document may nest, answered before a decoder recurses into it.
+
+A decoder gives up at about a thousand levels with a RecursionError, sooner when it is called deep in the stack, also
+inside fields that it would skip (reliability.md, M11). So the depth is bounded first, without a loop over bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import chain
+from typing import cast
+
+_STRUCTURE = b'[]{}"'
+_OTHER_BYTES = bytes(byte for byte in range(256) if byte not in _STRUCTURE)
+_ONE_KIND = bytes.maketrans(b"{}", b"[]")
+
+#: msgpack's first bytes of arrays and maps: fixmap, fixarray, array 16/32, map 16/32.
+_MSGPACK_CONTAINERS = bytes([*range(0x80, 0xA0), 0xDC, 0xDD, 0xDE, 0xDF])
+
+
+def json_nests_deeper(raw: bytes, depth: int) -> bool:
+    """Whether a JSON document nests arrays and objects deeper than `depth`.
+
+    Exact for well-formed JSON. Of anything else it may say no, but then a decoder meets the fault before it is twice as
+    deep as `depth`.
+    """
+    if raw.count(b"[") + raw.count(b"{") <= depth:
+        return False
+    # Escapes go first, so that every quote left opens or closes a string; then all but brackets and quotes; then the
+    # strings. Taking out two quotes that stand side by side never changes what is inside a string and what is not, and
+    # keeps the split short.
+    quoted = raw.replace(b"\\\\", b"").replace(b'\\"', b"").translate(_ONE_KIND, _OTHER_BYTES)
+    brackets = b"".join(quoted.replace(b'""', b"").split(b'"')[::2])
+    if b"[" * (depth + 1) in brackets:
+        return True
+    for _ in range(depth):
+        peeled = brackets.replace(b"[]", b"")
+        if len(peeled) == len(brackets):
+            break
+        brackets = peeled
+    return b"[]" in brackets or brackets.count(b"[") > depth
+
+
+def msgpack_may_nest_deeper(raw: bytes, depth: int) -> bool:
+    """Whether a msgpack document has enough bytes that could open a container. Yes means: look at the value."""
+    return len(raw) - len(raw.translate(None, _MSGPACK_CONTAINERS)) > depth
+
+
+def value_nests_deeper(value: object, depth: int, *, max_containers: int | None = None) -> bool:
+    """Whether decoded lists, tuples and dicts (keys included) nest deeper than `depth`.
+
+    With `max_containers` it also says yes when walking them meets more containers than that, a container that is
+    referenced twice counting twice: YAML's aliases make small documents that are huge to walk.
+    """
+    level = _containers([value])
+    met = 0
+    for _ in range(depth):
+        if not level:
+            return False
+        met += len(level)
+        if max_containers is not None and met > max_containers:
+            return True
+        level = _containers(chain.from_iterable(map(_items, level)))
+    return bool(level)
+
+
+def _containers(values: Iterable[object]) -> list[object]:
+    return [value for value in values if isinstance(value, list | tuple | dict)]
+
+
+def _items(container: object) -> Iterable[object]:
+    if isinstance(container, dict):
+        mapping = cast("dict[object, object]", container)
+        return chain(mapping.keys(), mapping.values())
+    return cast("list[object]", container)

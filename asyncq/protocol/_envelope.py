@@ -1,0 +1,257 @@
+"""kombu's JSON envelope, in which Redis, SQS, files and databases carry a message (redis.md, section 2)."""
+
+from __future__ import annotations
+
+from binascii import a2b_base64, b2a_base64
+from typing import Annotated, Any, Generic, Literal, TypeVar, cast
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+from asyncq.errors import DecodeError, EncodeError
+from asyncq.protocol._bounds import json_nests_deeper
+from asyncq.protocol._headers import TaskHeaders
+from asyncq.protocol._json import MARKER, decode_json, dumps, encode_text
+from asyncq.protocol._types import DEFAULT_LIMITS, Limits, Properties, WireMessage
+
+_HeadersT = TypeVar("_HeadersT")
+
+_MAX_PRIORITY = 255
+
+
+class _DeliveryInfo(Struct, gc=False):
+    redelivered: bool | None = None
+
+
+class _Properties(Struct, gc=False):
+    correlation_id: str | None = None
+    reply_to: str | None = None
+    #: celery-node's names for the two.
+    correlation_id_camel: str | None = field(default=None, name="correlationId")
+    reply_to_camel: str | None = field(default=None, name="replyTo")
+    priority: Annotated[int, Meta(ge=0, le=_MAX_PRIORITY)] | None = None
+    delivery_mode: Literal[1, 2] = 2
+    expiration: str | None = None
+    body_encoding: str | None = None
+    delivery_info: _DeliveryInfo | None = None
+
+
+class _Envelope(Struct, Generic[_HeadersT]):
+    body: str
+    headers: _HeadersT
+    properties: _Properties
+    content_type: str = field(default="application/json", name="content-type")
+    content_encoding: str | None = field(default=None, name="content-encoding")
+
+
+class TaskEnvelope(Struct):
+    """An envelope whose headers are a task's, decoded by type: the fast path."""
+
+    headers: TaskHeaders
+    body: bytes
+    content_type: str
+    content_encoding: str | None
+    properties: Properties
+
+
+_decode_task_envelope = msgspec.json.Decoder(_Envelope[TaskHeaders]).decode
+_decode_wire_envelope = msgspec.json.Decoder(_Envelope[dict[str, Any]]).decode
+
+
+def encode_envelope(
+    message: WireMessage,
+    *,
+    routing_key: str,
+    exchange: str = "",
+    delivery_tag: str,
+    limits: Limits = DEFAULT_LIMITS,
+) -> bytes:
+    """Wrap a message for a broker that stores bytes.
+
+    Guaranteed: UTF-8 JSON with kombu's fields, in kombu's order and with its separators (`", "`, `": "`) between them;
+    the body in base64. Not guaranteed: how blanks stand inside `headers`.
+
+    Raises EncodeError: a header that JSON can't carry, or more than `limits.max_message_bytes`.
+    """
+    properties = message.properties
+    parts = [
+        b'{"body": "',
+        b2a_base64(message.body, newline=False),
+        b'", "content-encoding": ',
+        encode_text(message.content_encoding),
+        b', "content-type": ',
+        encode_text(message.content_type),
+        b', "headers": ',
+        dumps(message.headers, limits=limits),
+        b', "properties": {',
+    ]
+    if properties.correlation_id is not None:
+        parts += (b'"correlation_id": ', encode_text(properties.correlation_id), b", ")
+    if properties.reply_to is not None:
+        parts += (b'"reply_to": ', encode_text(properties.reply_to), b", ")
+    if properties.expiration is not None:
+        parts += (b'"expiration": ', encode_text(properties.expiration), b", ")
+    parts += (
+        b'"delivery_mode": %d, "delivery_info": {"exchange": ' % properties.delivery_mode,
+        encode_text(exchange),
+        b', "routing_key": ',
+        encode_text(routing_key),
+        b'}, "priority": %d, "body_encoding": "base64", "delivery_tag": ' % (properties.priority or 0),
+        encode_text(delivery_tag),
+        b"}}",
+    )
+    envelope = b"".join(parts)
+    if len(envelope) > limits.max_message_bytes:
+        raise EncodeError(f"the message takes {len(envelope)} bytes, {limits.max_message_bytes} are allowed")
+    return envelope
+
+
+def decode_envelope(raw: bytes, *, limits: Limits = DEFAULT_LIMITS) -> WireMessage:
+    """Unwrap a message. Its headers are the sender's, unchecked; `redelivered` is among them if either place says so.
+
+    What other clients leave out or write otherwise (clients.md) is tolerated as far as its meaning is clear: a plain
+    text body, a missing content type (JSON), no delivery info.
+
+    Raises DecodeError, whatever comes in.
+    """
+    check_size(raw, limits)
+    try:
+        if json_nests_deeper(raw, limits.max_depth):
+            raise DecodeError(f"the envelope is nested deeper than {limits.max_depth} levels")
+        envelope = None if MARKER in raw else _typed_envelope(raw)
+        if envelope is None:
+            envelope = _lenient_envelope(decode_json(raw, limits))
+    except (RecursionError, MemoryError) as exc:
+        raise DecodeError(f"too large to decode: {type(exc).__name__}") from exc
+    headers = envelope.headers
+    if len(headers) > limits.max_headers:
+        raise DecodeError(f"{len(headers)} headers are more than the {limits.max_headers} allowed")
+    if _redelivered(envelope.properties):
+        headers["redelivered"] = True
+    return WireMessage(
+        body=_body(envelope.body, envelope.properties.body_encoding),
+        headers=headers,
+        properties=_to_properties(envelope.properties),
+        content_type=envelope.content_type,
+        content_encoding=envelope.content_encoding or "utf-8",
+    )
+
+
+def decode_task_envelope(raw: bytes, limits: Limits) -> TaskEnvelope | None:
+    """The same for a task's message, several times as fast; None when anything about it is unusual or wrong."""
+    if (
+        len(raw) > limits.max_message_bytes
+        or MARKER in raw
+        or raw.count(b":") > limits.max_headers  # each header has one: so there are few enough
+        or json_nests_deeper(raw, limits.max_depth)
+    ):
+        return None
+    try:
+        envelope = _decode_task_envelope(raw)
+        body = _body(envelope.body, envelope.properties.body_encoding)
+    except (msgspec.DecodeError, UnicodeDecodeError, DecodeError):
+        return None
+    if _redelivered(envelope.properties):
+        envelope.headers.redelivered = True
+    return TaskEnvelope(
+        envelope.headers,
+        body,
+        envelope.content_type,
+        envelope.content_encoding,
+        _to_properties(envelope.properties),
+    )
+
+
+def check_size(raw: bytes, limits: Limits) -> None:
+    """Raises DecodeError for a message of too many bytes."""
+    if len(raw) > limits.max_message_bytes:
+        raise DecodeError(f"the message has {len(raw)} bytes, {limits.max_message_bytes} are allowed")
+
+
+def _body(text: str, body_encoding: str | None) -> bytes:
+    try:
+        if body_encoding == "base64":
+            return a2b_base64(text)
+        if body_encoding is None or body_encoding == "utf-8":
+            return text.encode("utf-8")
+    except ValueError as exc:
+        raise DecodeError(f"the body is no {body_encoding or 'valid text'}: {exc}") from exc
+    raise DecodeError(f"unknown body_encoding {body_encoding!r:.80}")
+
+
+def _redelivered(properties: _Properties) -> bool:
+    return properties.delivery_info is not None and properties.delivery_info.redelivered is True
+
+
+def _to_properties(found: _Properties) -> Properties:
+    return Properties(
+        found.correlation_id or found.correlation_id_camel,
+        found.reply_to if found.reply_to is not None else found.reply_to_camel,
+        found.priority,
+        found.delivery_mode,
+        found.expiration,
+    )
+
+
+# -- whatever the types are ----------------------------------------------------------------------------------
+
+
+def _typed_envelope(raw: bytes) -> _Envelope[dict[str, Any]] | None:
+    try:
+        return _decode_wire_envelope(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _lenient_envelope(value: object) -> _Envelope[dict[str, Any]]:
+    if not isinstance(value, dict):
+        raise DecodeError(f"the envelope must be an object, not {type(value).__name__}")
+    found = cast("dict[str, Any]", value)
+    body = found.get("body")
+    if not isinstance(body, str):
+        raise DecodeError("the envelope has no body" if body is None else "the envelope's body must be text")
+    content_type = found.get("content-type")
+    content_encoding = found.get("content-encoding")
+    return _Envelope(
+        body=body,
+        headers=_object(found, "headers"),
+        properties=_lenient_properties(_object(found, "properties")),
+        content_type=content_type if isinstance(content_type, str) else "application/json",
+        content_encoding=content_encoding if isinstance(content_encoding, str) else None,
+    )
+
+
+def _object(found: dict[str, Any], name: str) -> dict[str, Any]:
+    value = found.get(name)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise DecodeError(f"the envelope's {name} must be an object, not {type(value).__name__}")
+    return cast("dict[str, Any]", value)
+
+
+def _lenient_properties(found: dict[str, Any]) -> _Properties:
+    """Properties steer the way of a message, not its meaning: what is odd about them is left out."""
+
+    def text(name: str) -> str | None:
+        value = found.get(name)
+        return value if isinstance(value, str) and value.isprintable() else None
+
+    priority = found.get("priority")
+    if isinstance(priority, bool) or not isinstance(priority, int):
+        priority = None
+    expiration = found.get("expiration")
+    if isinstance(expiration, int) and not isinstance(expiration, bool):
+        expiration = str(expiration)
+    info = found.get("delivery_info")
+    return _Properties(
+        correlation_id=text("correlation_id"),
+        reply_to=text("reply_to"),
+        correlation_id_camel=text("correlationId"),
+        reply_to_camel=text("replyTo"),
+        priority=None if priority is None else min(max(priority, 0), _MAX_PRIORITY),
+        delivery_mode=1 if found.get("delivery_mode") == 1 else 2,
+        expiration=expiration if isinstance(expiration, str) else None,
+        body_encoding=text("body_encoding"),
+        delivery_info=_DeliveryInfo(isinstance(info, dict) and cast("dict[str, Any]", info).get("redelivered") is True),
+    )
