@@ -256,6 +256,5 @@ def backoff(options: TaskOptions, retries: int, dice: random.Random) -> float:
 
 
 def traceback_text(exc: BaseException) -> str:
-    """The traceback as a user wants it: from their own code on, without the worker's frame above it."""
-    frames = exc.__traceback__.tb_next if exc.__traceback__ is not None else None
-    return "".join(traceback.format_exception(type(exc), exc, frames))
+    """Return the traceback as Python prints it. The executor has cut it down to the user's own frames."""
+    return "".join(traceback.format_exception(exc))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import Any
+from types import TracebackType
+from typing import Any, cast
 
 import anyio
 import anyio.to_thread
@@ -18,6 +19,9 @@ from asyncq.worker._flow import Flow
 from asyncq.worker._leases import LeaseKeeper
 from asyncq.worker._outcome import Failed, Ignored, Interrupted, Outcome, Rejected, RetryAsked, Succeeded
 from asyncq.worker._settler import Settler
+
+#: Modules whose frames stand between the worker and the user's function.
+_RUNTIME = ("asyncq.worker.", "anyio.")
 
 
 class Executor:
@@ -113,6 +117,7 @@ class Executor:
         return await anyio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=self._threads)
 
     def _outcome_of(self, exc: BaseException) -> Outcome:
+        exc.__traceback__ = _users_part(exc.__traceback__)
         match _steering(exc) or exc:
             case Retry() as retry:
                 return RetryAsked(retry)
@@ -139,11 +144,17 @@ def _arguments(attempt: Attempt) -> tuple[Any, dict[str, Any]]:
     return args, kwargs
 
 
+def _users_part(traceback: TracebackType | None) -> TracebackType | None:
+    """Cut off the frames above the user's code: the worker's own, and the library's that calls it in a thread."""
+    part = traceback
+    while part is not None and part.tb_frame.f_globals.get("__name__", "").startswith(_RUNTIME):
+        part = part.tb_next
+    return part
+
+
 def _steering(exc: BaseException) -> BaseException | None:
     """Find the Retry, Ignore or Reject that a task group has wrapped: it was raised in its body or in a child."""
-    while isinstance(exc, BaseExceptionGroup):
-        inner = exc.subgroup((Retry, Ignore, Reject))
-        if inner is None:
-            return None
-        exc = inner.exceptions[0]
-    return exc
+    if not isinstance(exc, BaseExceptionGroup):
+        return exc if isinstance(exc, Retry | Ignore | Reject) else None
+    group = cast("BaseExceptionGroup[BaseException]", exc)
+    return next(filter(None, map(_steering, group.exceptions)), None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from asyncq.driver import Delivery
+from asyncq.errors import InvalidArguments
 from asyncq.worker._attempt import Attempt
 from asyncq.worker._conclusion import Conclusion
 from asyncq.worker._flow import WorkerStats
@@ -35,7 +36,14 @@ class Journal:
         match conclusion.state:
             case "FAILURE":
                 stats.failed += 1
-                self._log(logging.ERROR, "%s[%s] failed in %.3fs: %r", attempt, attempt.runtime, error, error=error)
+                self._log(
+                    logging.ERROR,
+                    "%s[%s] failed in %.3fs: %r",
+                    attempt,
+                    attempt.runtime,
+                    error,
+                    error=_worth_a_traceback(error),
+                )
             case "RETRY":
                 stats.retried += 1
                 self._log(
@@ -83,3 +91,8 @@ class Journal:
             fields["runtime"] = attempt.runtime
         message = attempt.message
         logger.log(level, text, message.task, message.id, *args, extra=fields, exc_info=error)
+
+
+def _worth_a_traceback(error: BaseException | None) -> BaseException | None:
+    """Arguments that don't fit are the sender's fault: no line of code here would explain it."""
+    return None if isinstance(error, InvalidArguments) else error

@@ -45,6 +45,11 @@ class LeaseKeeper:
         """How many deliveries are neither settled nor lost."""
         return len(self._held)
 
+    @property
+    def deliveries(self) -> list[Delivery]:
+        """What is held, oldest confirmation first."""
+        return [delivery for _, delivery in self._held.values()]
+
     def is_confirmed(self, delivery: Delivery) -> bool:
         held = self._held.get(delivery.tag)
         return held is not None and self._clock.monotonic() - held[0] < self._lease / 2

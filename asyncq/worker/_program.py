@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Mapping
 
 from msgspec import Struct
 
 from asyncq._definition import TaskDefinition
-from asyncq._validation import build_validator
+from asyncq._validation import Validator, build_validator
 from asyncq.worker._setup import WorkerSetup
-
-#: Turns a message's arguments into what the function expects; raises InvalidArguments.
-Validator: TypeAlias = Callable[[list[Any], dict[str, Any]], tuple[Sequence[Any], dict[str, Any]]]
 
 
 class Program(Struct, frozen=True, kw_only=True, eq=False):

@@ -36,6 +36,12 @@ class Settler:
         self._backoff = Backoff(dice)
         self._pending: list[_Pending] = []
         self._wanted = asyncio.Event()
+        self._flushing = False
+
+    @property
+    def busy(self) -> bool:
+        """Something is not settled yet."""
+        return self._flushing or bool(self._pending)
 
     def put(self, settlement: Settlement) -> None:
         """Settle soon; repeated until the broker has answered."""
@@ -55,7 +61,10 @@ class Settler:
             await self._wanted.wait()
             self._wanted.clear()
             batch, self._pending = self._pending, []
+            self._flushing = True
             await self._flush(batch)
+            self._flushing = False
+            self._flow.notify()
 
     async def _flush(self, batch: list[_Pending]) -> None:
         try:
@@ -82,7 +91,6 @@ class Settler:
                     delivery.queue,
                     extra={"queue": delivery.queue, "delivery_tag": delivery.tag},
                 )
-        self._flow.notify()
 
     async def _again(self, batch: list[_Pending], error: BrokerConnectionError | BrokerFull) -> None:
         if isinstance(error, BrokerFull):

@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import Self
 
 import anyio
-from anyio.abc import TaskGroup
 
 from asyncq.driver import ConsumerOptions, Queue, Requeue
 from asyncq.errors import BackendConnectionError, BrokerConnectionError
@@ -86,12 +85,6 @@ class _Parts:
             accept=setup.accept,
         )
 
-    def start(self, group: TaskGroup) -> None:
-        for loop in (self.concluder, self.settler, self.leases, self.maintenance, self.dispatcher):
-            group.start_soon(loop.run)
-        if self.recorder is not None:
-            group.start_soon(self.recorder.run)
-
 
 class Worker:
     """Receives, runs and concludes tasks until it is told to stop. Made by `AsyncQ.worker(…)`.
@@ -164,7 +157,7 @@ class Worker:
             await self.wait()
 
     def stop(self, *, now: bool = False) -> None:
-        """Ask for the end; returns at once. `now` cancels running tasks instead of waiting for them. Nothing is lost."""
+        """Ask for the end; returns at once. With `now`, running tasks are cancelled instead of waited for."""
         self._stop.set()
         if now:
             self._stop_now.set()
@@ -215,17 +208,26 @@ class Worker:
                 return
 
     async def _serve(self, parts: _Parts) -> None:
-        async with anyio.create_task_group() as group:
-            parts.start(group)
-            async with anyio.create_task_group() as intake:
-                intake.start_soon(parts.receiver.run)
-                if self._setup.burst:
-                    intake.start_soon(self._stop_when_done, parts)
-                self._ready.set()
-                await self._stop.wait()
-                intake.cancel_scope.cancel()
-            await self._drain(parts)
-            group.cancel_scope.cancel()
+        """Run the loops, in the order in which they may end: intake, then conclusions, then settlements."""
+        async with anyio.create_task_group() as settling:
+            for loop in (parts.settler, parts.leases, parts.maintenance):
+                settling.start_soon(loop.run)
+            async with anyio.create_task_group() as concluding:
+                concluding.start_soon(parts.concluder.run)
+                concluding.start_soon(parts.dispatcher.run)
+                if parts.recorder is not None:
+                    concluding.start_soon(parts.recorder.run)
+                async with anyio.create_task_group() as intake:
+                    intake.start_soon(parts.receiver.run)
+                    if self._setup.burst:
+                        intake.start_soon(self._stop_when_done, parts)
+                    self._ready.set()
+                    await self._stop.wait()
+                    intake.cancel_scope.cancel()
+                await self._drain(parts)
+                concluding.cancel_scope.cancel()
+            await self._hand_back(parts)
+            settling.cancel_scope.cancel()
 
     async def _stop_when_done(self, parts: _Parts) -> None:
         """Burst: stop once the queues are empty and nothing is held. What is parked for later is left."""
@@ -239,7 +241,7 @@ class Worker:
             await anyio.sleep(0.05)
 
     async def _drain(self, parts: _Parts) -> None:
-        """Let running tasks end within `shutdown_timeout`, cancel the rest, hand back whatever didn't end."""
+        """Let running tasks end within `shutdown_timeout`, cancel the rest, conclude what has ended."""
         flow, timeout = self._flow, self._setup.shutdown_timeout
         parts.dispatcher.give_back()
         if flow.running:
@@ -253,15 +255,21 @@ class Worker:
                 await self._until_none_runs(ignore_stop_now=True)
         for attempt in parts.executor.abandon():
             logger.warning("%r did not end when it was cancelled; it is handed back", attempt)
-            if not attempt.acknowledged:
-                parts.settler.put(Requeue(attempt.delivery, front=True))
-        with anyio.move_on_after(KILL_GRACE):
-            while not (flow.idle and parts.leases.held == 0):
+        with anyio.move_on_after(KILL_GRACE / 2):
+            while flow.concluding:
                 await flow.change()
+
+    async def _hand_back(self, parts: _Parts) -> None:
+        """See the last settlements off; whatever is held then did not end, or could not be stored."""
+        with anyio.move_on_after(KILL_GRACE / 2):
+            while parts.settler.busy:
+                await self._flow.change()
+            for delivery in parts.leases.deliveries:
+                parts.settler.put(Requeue(delivery, front=True))
+            while parts.leases.held:
+                await self._flow.change()
         if parts.leases.held:
-            logger.warning(
-                "%d deliveries could not be settled; they come back when their lease ends", parts.leases.held
-            )
+            logger.warning("%d deliveries are unsettled; they come back when their lease ends", parts.leases.held)
 
     async def _until_none_runs(self, *, ignore_stop_now: bool = False) -> None:
         while self._flow.running and (ignore_stop_now or not self._stop_now.is_set()):

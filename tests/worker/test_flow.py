@@ -1,0 +1,197 @@
+"""How much a worker takes, and how it goes on when a server is away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from asyncq.driver import Delivery, StoredResult
+from asyncq.errors import BackendConnectionError, BrokerConnectionError
+from asyncq.worker._flow import LEAST_CONCLUDING, Flow, Prefetch
+from asyncq_backends.memory import MemoryBackend
+from asyncq_brokers.memory import MemoryBroker
+from worker.bench import Bench, reaches
+
+
+class Hands:
+    """A clock that a test moves by hand."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def wall(self) -> float:
+        return self.now
+
+
+async def test_no_more_run_at_once_than_asked_for(bench: Bench) -> None:
+    running, most = 0, 0
+
+    async def counts() -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.001)
+        running -= 1
+
+    bench.task(counts)
+    for _ in range(100):
+        await bench.send("counts")
+    async with asyncio.timeout(10):
+        await bench.worker(concurrency=7, burst=True).run()
+    assert most == 7
+
+
+async def test_no_more_threads_run_at_once_than_asked_for(bench: Bench) -> None:
+    import threading
+
+    lock, running, most = threading.Lock(), 0, 0
+    two = threading.Barrier(2)
+
+    def counts() -> None:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        two.wait(timeout=10)
+        with lock:
+            running -= 1
+
+    bench.task(counts)
+    for _ in range(8):
+        await bench.send("counts")
+    async with asyncio.timeout(10):
+        await bench.worker(concurrency=8, threads=2, burst=True).run()
+    assert most == 2
+
+
+def test_prefetch_is_what_a_second_can_start_and_nothing_for_long_tasks() -> None:
+    clock = Hands()
+    prefetch = Prefetch(100, clock)
+    assert prefetch.allowance() == 1
+    for _ in range(60):
+        prefetch.note(0.01)
+    clock.now += 2
+    assert prefetch.allowance() == 30
+    for _ in range(10_000):
+        prefetch.note(0.01)
+    clock.now += 1
+    assert prefetch.allowance() == 100
+    prefetch.note(5.0)
+    clock.now += 1
+    assert prefetch.allowance() == 0
+    clock.now += 10
+    assert prefetch.allowance() == 0  # nothing has ended since, so nothing new is known
+
+
+def test_there_is_no_room_while_outcomes_pile_up() -> None:
+    flow = Flow(10, Hands())
+    assert flow.room == 11
+    flow.running = 10
+    assert flow.room == 1
+    flow.running, flow.concluding = 0, LEAST_CONCLUDING
+    assert flow.room == 0
+
+
+class AwayBackend(MemoryBackend):
+    """Refuses to store while `away`."""
+
+    away = True
+
+    async def store(self, results: Sequence[StoredResult]) -> list[bool]:
+        if self.away:
+            raise BackendConnectionError("away")
+        return await super().store(results)
+
+
+async def test_nothing_is_acknowledged_unstored_and_intake_stops(bench: Bench) -> None:
+    async def one() -> int:
+        return 1
+
+    bench.task(one)
+    for _ in range(300):
+        await bench.send("one")
+    backend = AwayBackend(bench.config)
+    async with bench.worker(concurrency=10, backend=backend) as worker:
+        await reaches(lambda: worker.stats.received >= LEAST_CONCLUDING)
+        for _ in range(50):
+            await asyncio.sleep(0.001)
+        depth = await bench.depth()
+        assert worker.stats.succeeded == 0
+        assert worker.stats.received <= LEAST_CONCLUDING + 2 * 10 + 1
+        assert depth.in_flight == worker.stats.received
+        backend.away = False
+        await reaches(lambda: worker.stats.succeeded == 300)
+
+
+async def test_results_that_cannot_be_stored_before_the_end_are_handed_back(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asyncq.worker._worker.KILL_GRACE", 0.1)
+
+    async def one() -> int:
+        return 1
+
+    bench.task(one)
+    await bench.send("one")
+    async with bench.worker(backend=AwayBackend(bench.config), shutdown_timeout=0.1) as worker:
+        await reaches(lambda: worker.stats.received == 1)
+    depth = await bench.depth()
+    assert (depth.ready, depth.in_flight) == (1, 0)
+
+
+async def test_it_receives_again_after_the_broker_was_away(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    broker = MemoryBroker(bench.config)
+    consume = broker.consume
+    failures = 3
+
+    def flaky(*args: object, **kwargs: object) -> object:
+        consumer = consume(*args, **kwargs)  # type: ignore[arg-type] - passed through
+        receive = consumer.receive
+
+        async def sometimes(limit: int) -> list[Delivery]:
+            nonlocal failures
+            if failures:
+                failures -= 1
+                raise BrokerConnectionError("away")
+            return await receive(limit)
+
+        monkeypatch.setattr(consumer, "receive", sometimes)
+        return consumer
+
+    monkeypatch.setattr(broker, "consume", flaky)
+
+    async def one() -> int:
+        return 1
+
+    bench.task(one)
+    async with bench.worker(broker=broker):
+        assert (await bench.final(await bench.send("one"))).result == 1
+    assert failures == 0
+
+
+async def test_the_outcome_of_a_lost_lease_is_dropped(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker slept longer than its lease: somebody else has run the task, and their result stays."""
+    running, release = asyncio.Event(), asyncio.Event()
+
+    async def sleeps() -> str:
+        running.set()
+        await release.wait()
+        return "stale"
+
+    bench.task(sleeps)
+    broker = MemoryBroker(bench.config)
+    async with bench.worker(broker=broker, lease=60.0) as worker:
+        keeper = worker._task  # the worker runs
+        assert keeper is not None
+        monkeypatch.setattr("asyncq.worker._leases.LeaseKeeper.is_confirmed", lambda *_: False)
+        await bench.send("sleeps")
+        await running.wait()
+        assert await bench.broker.release(worker.node) == 1  # what a rescue does
+        release.set()
+        await reaches(lambda: worker.stats.lost == 1)
+        worker.stop(now=True)
