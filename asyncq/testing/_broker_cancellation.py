@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from asyncq.driver import Ack, Broker, Consumer, Dead, Delivery, GiveBack, Park, Queue, Requeue, Settlement
-from asyncq.protocol import WireMessage
+from asyncq.protocol import Properties, WireMessage
 from asyncq.testing._broker_kit import (
     SHORT_LEASE,
     BrokerFixtures,
@@ -27,7 +27,11 @@ from asyncq.testing._broker_kit import (
 )
 from asyncq.testing._kit import cancel_everywhere, running, wall, within
 
-LETTER = WireMessage(body=b"0", headers={"asyncq-dead": {"reason": "contract"}})
+LETTER = WireMessage(
+    body=b"0",
+    headers={"asyncq-dead": {"reason": "contract"}},
+    properties=Properties(priority=0),
+)
 
 SETTLEMENTS: dict[str, Callable[[Delivery], Settlement]] = {
     "ack": Ack,

@@ -25,7 +25,7 @@ from asyncq.testing._broker_kit import (
     skip_without,
     take,
 )
-from asyncq.testing._kit import cpu_share, running, within
+from asyncq.testing._kit import cpu_share, environment, running, within
 
 #: No test allocates more than this to find a limit.
 LARGEST_TRIED = 64 * 1024 * 1024
@@ -81,9 +81,13 @@ class Delivering(BrokerFixtures):
 
         assert len(tags) == 50
 
-    async def test_a_delivery_names_its_queue(self, broker: Broker, queue: Queue, consume: Consume) -> None:
+    async def test_a_delivery_tells_queue_time_and_count(self, broker: Broker, queue: Queue, consume: Consume) -> None:
         await publish(broker, queue, b"0")
+        before = environment.clock.monotonic()
         (delivery,) = await take(consume(broker, queue), 1)
+
+        if broker.capabilities.leases:
+            assert before <= delivery.asked_at <= environment.clock.monotonic()
 
         assert delivery.queue == queue.name
         assert not delivery.redelivered

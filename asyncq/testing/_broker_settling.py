@@ -23,7 +23,11 @@ from asyncq.testing._broker_kit import (
 )
 from asyncq.testing._kit import wall, within
 
-LETTER = WireMessage(body=b"the letter \xff", headers={"task": "contract.task", "asyncq-dead": {"reason": "contract"}})
+LETTER = WireMessage(
+    body=b"the letter \xff",
+    headers={"task": "contract.task", "asyncq-dead": {"reason": "contract"}},
+    properties=Properties(priority=0),
+)
 
 
 class Settling(BrokerFixtures):

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
 from asyncq.driver import Publication
 from asyncq.errors import EncodeError
-from asyncq.protocol import WireMessage, encode_envelope
+from asyncq.protocol import Limits, WireMessage, encode_envelope
 
 #: kombu's default steps; a message waits in the highest that its priority reaches, and 0 is served first
 #: (redis.md, section 3).
 PRIORITY_STEPS = (0, 3, 6, 9)
+
+#: A letter is as large as the message that came.
+_UNLIMITED = Limits(max_message_bytes=sys.maxsize)
 
 
 class Parcel(Struct, frozen=True):
@@ -39,9 +43,13 @@ def priority_step(priority: int | None) -> int:
 
 
 def pack(
-    publications: Sequence[Publication], new_tag: Callable[[], str], *, max_bytes: int | None = None
+    publications: Sequence[Publication], new_tag: Callable[[], str], *, max_bytes: int = sys.maxsize
 ) -> tuple[list[Parcel], dict[int, Exception]]:
-    """Encode a batch. The second value tells which positions cannot be sent, and why."""
+    """Encode a batch. The second value tells which positions cannot be sent, and why.
+
+    `max_bytes` is the broker's own limit; the app's was applied before.
+    """
+    limits = Limits(max_message_bytes=max_bytes)
     parcels: list[Parcel] = []
     failures: dict[int, Exception] = {}
     for position, publication in enumerate(publications):
@@ -51,12 +59,10 @@ def pack(
                 routing_key=publication.queue if publication.routing_key is None else publication.routing_key,
                 exchange=publication.exchange,
                 delivery_tag=new_tag(),
+                limits=limits,
             )
         except EncodeError as error:
             failures[position] = error
-            continue
-        if max_bytes is not None and len(content) > max_bytes:
-            failures[position] = EncodeError(f"{len(content)} bytes; the broker takes {max_bytes} at most")
             continue
         step = priority_step(publication.message.properties.priority)
         parcels.append(Parcel(publication.queue, step, content, publication.not_before))
@@ -71,5 +77,5 @@ def dead_queue(queue: str) -> str:
 def pack_letter(letter: WireMessage, queue: str, new_tag: Callable[[], str]) -> Parcel:
     """A dead letter of the queue, as an ordinary message of its dead queue."""
     name = dead_queue(queue)
-    content = encode_envelope(letter, routing_key=name, delivery_tag=new_tag())
+    content = encode_envelope(letter, routing_key=name, delivery_tag=new_tag(), limits=_UNLIMITED)
     return Parcel(name, priority_step(letter.properties.priority), content)

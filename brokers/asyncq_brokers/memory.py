@@ -97,7 +97,7 @@ class _Store:
             )
 
     def claim(
-        self, queues: Collection[str], limit: int, *, node: str, expires: float, new_tag: Callable[[], str]
+        self, queues: Collection[str], limit: int, *, node: str, now: float, lease: float, new_tag: Callable[[], str]
     ) -> list[Delivery]:
         """Take up to `limit`: priority steps strictly, within a step the queues in the order given."""
         taken: list[Delivery] = []
@@ -107,10 +107,10 @@ class _Store:
                 while heap and len(taken) < limit:
                     message = heapq.heappop(heap)
                     message.count += 1
-                    message.node, message.expires = node, expires
+                    message.node, message.expires = node, now + lease
                     tag = new_tag()
                     self._leased[tag] = message
-                    taken.append(Delivery(tag, queue, message.content, message.redelivered, message.count))
+                    taken.append(Delivery(tag, queue, message.content, message.redelivered, message.count, now))
         return taken
 
     def settle(self, settlements: Iterable[Settlement], letters: Mapping[str, Parcel]) -> list[Delivery]:
@@ -400,10 +400,8 @@ class MemoryConsumer:
     def _claim(self, limit: int) -> list[Delivery]:
         self._contact = now = self._clock.monotonic()
         self._queues.rotate(-1)
-        expires = now + self._options.lease
-        return self._store.claim(
-            self._queues, limit, node=self._options.node, expires=expires, new_tag=self._broker.new_tag
-        )
+        node, lease = self._options.node, self._options.lease
+        return self._store.claim(self._queues, limit, node=node, now=now, lease=lease, new_tag=self._broker.new_tag)
 
     async def _turn(self) -> None:
         await self._broker.turn()
