@@ -8,10 +8,10 @@ from typing import Annotated, Any, Generic, Literal, TypeVar, cast
 import msgspec
 from msgspec import Meta, Struct, field
 
-from asyncq.errors import DecodeError, EncodeError
+from asyncq.errors import DecodeError
 from asyncq.protocol._bounds import json_nests_deeper
 from asyncq.protocol._headers import TaskHeaders
-from asyncq.protocol._json import MARKER, decode_json, dumps, encode_text
+from asyncq.protocol._json import MARKER, decode_json, encode_json, encode_text
 from asyncq.protocol._types import DEFAULT_LIMITS, Limits, Properties, WireMessage
 
 _HeadersT = TypeVar("_HeadersT")
@@ -58,20 +58,15 @@ _decode_task_envelope = msgspec.json.Decoder(_Envelope[TaskHeaders]).decode
 _decode_wire_envelope = msgspec.json.Decoder(_Envelope[dict[str, Any]]).decode
 
 
-def encode_envelope(
-    message: WireMessage,
-    *,
-    routing_key: str,
-    exchange: str = "",
-    delivery_tag: str,
-    limits: Limits = DEFAULT_LIMITS,
-) -> bytes:
+def encode_envelope(message: WireMessage, *, routing_key: str, exchange: str = "", delivery_tag: str) -> bytes:
     """Wrap a message for a broker that stores bytes.
 
     Guaranteed: UTF-8 JSON with kombu's fields, in kombu's order and with its separators (`", "`, `": "`) between them;
     the body in base64. Not guaranteed: how blanks stand inside `headers`.
 
-    Raises EncodeError: a header that JSON can't carry, or more than `limits.max_message_bytes`.
+    No size is too large here: a dead letter must find its place, whatever it is.
+
+    Raises EncodeError: a header that JSON can't carry.
     """
     properties = message.properties
     parts = [
@@ -82,7 +77,7 @@ def encode_envelope(
         b', "content-type": ',
         encode_text(message.content_type),
         b', "headers": ',
-        dumps(message.headers, limits=limits),
+        encode_json(message.headers, DEFAULT_LIMITS.max_depth - 1),
         b', "properties": {',
     ]
     if properties.correlation_id is not None:
@@ -100,10 +95,7 @@ def encode_envelope(
         encode_text(delivery_tag),
         b"}}",
     )
-    envelope = b"".join(parts)
-    if len(envelope) > limits.max_message_bytes:
-        raise EncodeError(f"the message takes {len(envelope)} bytes, {limits.max_message_bytes} are allowed")
-    return envelope
+    return b"".join(parts)
 
 
 def decode_envelope(raw: bytes, *, limits: Limits = DEFAULT_LIMITS) -> WireMessage:
@@ -139,17 +131,17 @@ def decode_envelope(raw: bytes, *, limits: Limits = DEFAULT_LIMITS) -> WireMessa
 
 def decode_task_envelope(raw: bytes, limits: Limits) -> TaskEnvelope | None:
     """The same for a task's message, several times as fast; None when anything about it is unusual or wrong."""
-    if (
-        len(raw) > limits.max_message_bytes
-        or MARKER in raw
-        or raw.count(b":") > limits.max_headers  # each header has one: so there are few enough
-        or json_nests_deeper(raw, limits.max_depth)
-    ):
+    if len(raw) > limits.max_message_bytes or json_nests_deeper(raw, limits.max_depth):
+        return None
+    # Each header has a colon and takes five bytes at least: mostly the length alone tells that there are few enough.
+    if len(raw) > 5 * limits.max_headers and raw.count(b":") > limits.max_headers:
         return None
     try:
         envelope = _decode_task_envelope(raw)
         body = _body(envelope.body, envelope.properties.body_encoding)
     except (msgspec.DecodeError, UnicodeDecodeError, DecodeError):
+        return None
+    if envelope.headers.stamps and MARKER in raw:  # the only header here that may hold more than text and numbers
         return None
     if _redelivered(envelope.properties):
         envelope.headers.redelivered = True

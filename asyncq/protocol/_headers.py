@@ -38,6 +38,8 @@ TRANSPORT_HEADERS = frozenset(
     }
 )  # fmt: skip
 
+NO_TASK = "no task's message: neither a header 'task' nor a body with one"
+
 _MAX_TASK_NAME = 255
 _MAX_ID = 512
 _MAX_COUNT = 2**31 - 1  # what AMQP's int32 holds
@@ -80,21 +82,20 @@ def read_headers(found: Mapping[str, Any]) -> TaskHeaders:
         return _read_leniently(found)
 
 
-def check_names(headers: TaskHeaders) -> tuple[str, str]:
-    """Task and id. They become keys in stores and words in logs, so both must be short and printable.
+def fault_of_names(task: str | None, task_id: str | None) -> str | None:
+    """What is wrong with a task's name or id, if anything.
 
-    Raises DecodeError.
+    They become keys in stores and words in logs, so both must be short and printable.
     """
-    task, task_id = headers.task, headers.id
     if not task:
-        raise DecodeError("no task is named: neither a header 'task' nor a body with one")
+        return NO_TASK
     if len(task) > _MAX_TASK_NAME or not task.isprintable():
-        raise DecodeError(f"the task's name must be printable and at most {_MAX_TASK_NAME} characters: {task!r:.80}")
+        return f"the task's name must be printable and at most {_MAX_TASK_NAME} characters: {task!r:.80}"
     if not task_id:
-        raise DecodeError(f"the message for task {task} has no id")
+        return f"the message for task {task} has no id"
     if len(task_id) > _MAX_ID or not task_id.isprintable():
-        raise DecodeError(f"the id must be printable and at most {_MAX_ID} characters: {task_id!r:.80}")
-    return task, task_id
+        return f"the id must be printable and at most {_MAX_ID} characters: {task_id!r:.80}"
+    return None
 
 
 def _read_leniently(found: Mapping[str, Any]) -> TaskHeaders:

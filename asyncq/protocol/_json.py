@@ -46,15 +46,7 @@ def dumps(value: object, *, limits: Limits = DEFAULT_LIMITS) -> bytes:
 
     Raises EncodeError when a type has no encoding, when the value contains itself or nests too deep.
     """
-    data = _encode(value)
-    if json_nests_deeper(data, limits.max_depth):
-        raise EncodeError(f"nested deeper than {limits.max_depth} levels")
-    if MARKER in data:
-        try:
-            _loads_stdlib(data)
-        except DecodeError as exc:
-            raise EncodeError(f"could not be decoded again: {exc}") from exc
-    return data
+    return encode_json(value, limits.max_depth)
 
 
 def loads(raw: bytes, *, limits: Limits = DEFAULT_LIMITS) -> Any:  # a user's value: of any type
@@ -68,6 +60,24 @@ def loads(raw: bytes, *, limits: Limits = DEFAULT_LIMITS) -> Any:  # a user's va
         return decode_json(raw, limits)
     except (RecursionError, MemoryError) as exc:
         raise DecodeError(f"too large to decode: {type(exc).__name__}") from exc
+
+
+def encode_json(value: object, depth: int) -> bytes:
+    """As `dumps`, for a value that will stand inside something: it may nest `depth` levels."""
+    try:
+        if _is_plain(value, depth):
+            return _encode_any(value)
+    except (UnicodeEncodeError, ValueError, OverflowError):
+        pass  # lone surrogates, integers of more digits than Python converts: `json` knows, or says what is wrong
+    data = _encode(value)
+    if json_nests_deeper(data, depth):
+        raise EncodeError(f"nested deeper than {depth} levels")
+    if MARKER in data:
+        try:
+            _loads_stdlib(data)
+        except DecodeError as exc:
+            raise EncodeError(f"could not be decoded again: {exc}") from exc
+    return data
 
 
 def decode_json(raw: bytes, limits: Limits) -> Any:  # a user's value: of any type
@@ -105,27 +115,6 @@ def register_json_type(
     _encoders[type_] = (marker, cast("Callable[[Any], object]", encode))
 
 
-def is_plain(value: object) -> bool:
-    """Whether `value` holds nothing but exact types that msgspec encodes as `json` does.
-
-    Subclasses count as not plain: an enum, a user's dict or str may mean something else.
-    """
-    kind = type(value)
-    if kind in _ATOMS:
-        return True
-    if kind is dict:
-        for key, item in cast("dict[Any, Any]", value).items():
-            if type(key) is not str or not (type(item) in _ATOMS or is_plain(item)):
-                return False
-        return True
-    if kind is list or kind is tuple:
-        for item in cast("list[Any]", value):  # noqa: SIM110 - a generator costs twice as much
-            if not (type(item) in _ATOMS or is_plain(item)):
-                return False
-        return True
-    return kind is float and isfinite(cast("float", value))
-
-
 def encode_text(text: str) -> bytes:
     """A JSON string."""
     try:
@@ -134,12 +123,36 @@ def encode_text(text: str) -> bytes:
         return json.dumps(text).encode("ascii")
 
 
+def _is_plain(value: object, depth: int) -> bool:
+    """Whether `value` holds nothing but exact types that msgspec encodes as `json` does, at most `depth` levels deep.
+
+    Subclasses count as not plain: an enum, a user's dict or str may mean something else. So does what looks like a
+    marker.
+    """
+    kind = type(value)
+    if kind in _ATOMS:
+        return True
+    if kind is float:
+        return isfinite(cast("float", value))
+    if depth == 0:
+        return False
+    if kind is dict:
+        mapping = cast("dict[Any, Any]", value)
+        if len(mapping) == 2 and "__type__" in mapping:
+            return False
+        for key, item in mapping.items():
+            if type(key) is not str or not (type(item) in _ATOMS or _is_plain(item, depth - 1)):
+                return False
+        return True
+    if kind is list or kind is tuple:
+        for item in cast("list[Any]", value):  # noqa: SIM110 - a generator costs twice as much
+            if not (type(item) in _ATOMS or _is_plain(item, depth - 1)):
+                return False
+        return True
+    return False
+
+
 def _encode(value: object) -> bytes:
-    try:
-        if is_plain(value):
-            return _encode_any(value)
-    except (UnicodeEncodeError, RecursionError, ValueError, OverflowError):
-        pass  # lone surrogates, a value that contains itself: `json` knows, or says what is wrong
     try:
         return _stdlib_encode(value).encode("ascii")
     except EncodeError:

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from asyncq.errors import DecodeError, EncodeError
 from asyncq.protocol._compression import compress, decompress
-from asyncq.protocol._json import dumps, encode_text
+from asyncq.protocol._json import encode_json, encode_text
 from asyncq.protocol._serializers import JSON, MSGPACK, PICKLE, YAML, Serializer, serializer_for, serializer_named
 from asyncq.protocol._times import format_time, parse_time
 from asyncq.protocol._types import DEFAULT_LIMITS, Limits, ResultRecord
@@ -42,7 +42,7 @@ def encode_result(
     if not _FIELDS.isdisjoint(record.extra):
         raise EncodeError(f"extra fields that a record has anyway: {', '.join(_FIELDS.intersection(record.extra))}")
     if serializer == "json":
-        encoded = _encode_json(record, limits)
+        encoded = _encode_json(record, limits.max_depth - 1)
     else:
         encoded = serializer_named(serializer).encode(_fields(record), limits)
     if compression is not None:
@@ -76,16 +76,16 @@ def decode_result(raw: bytes, *, limits: Limits = DEFAULT_LIMITS, accept: Collec
     return _to_record(cast("dict[Any, Any]", value))
 
 
-def _encode_json(record: ResultRecord, limits: Limits) -> bytes:
+def _encode_json(record: ResultRecord, depth: int) -> bytes:
     parts = [
         b'{"status": ',
         encode_text(record.status),
         b', "result": ',
-        dumps(record.result, limits=limits),
+        encode_json(record.result, depth),
         b', "traceback": ',
         b"null" if record.traceback is None else encode_text(record.traceback),
         b', "children": ',
-        dumps(record.children, limits=limits) if record.children else b"null" if record.children is None else b"[]",
+        encode_json(record.children, depth),
         b', "date_done": ',
         b"null" if record.date_done is None else b'"%b"' % format_time(record.date_done).encode("ascii"),
     ]
@@ -94,7 +94,7 @@ def _encode_json(record: ResultRecord, limits: Limits) -> bytes:
     if record.parent_id is not None:
         parts += (b', "parent_id": ', encode_text(record.parent_id))
     for name, value in record.extra.items():
-        parts += (b", ", encode_text(name), b": ", dumps(value, limits=limits))
+        parts += (b", ", encode_text(name), b": ", encode_json(value, depth))
     parts += (b', "task_id": ', encode_text(record.task_id), b"}")
     return b"".join(parts)
 

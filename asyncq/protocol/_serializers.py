@@ -108,7 +108,9 @@ def _refuse_extension(code: int, _data: memoryview) -> object:
     raise DecodeError(f"msgpack extension of type {code}")
 
 
-def _encode_yaml(value: object, _limits: Limits) -> bytes:
+def _encode_yaml(value: object, limits: Limits) -> bytes:
+    if value_nests_deeper(value, limits.max_depth):
+        raise EncodeError(f"nested deeper than {limits.max_depth} levels")
     return dump_yaml(value)
 
 

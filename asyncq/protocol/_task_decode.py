@@ -16,7 +16,14 @@ from asyncq.errors import DecodeError
 from asyncq.protocol._bounds import json_nests_deeper
 from asyncq.protocol._compression import decompress
 from asyncq.protocol._envelope import check_size, decode_envelope, decode_task_envelope
-from asyncq.protocol._headers import PROTOCOL_HEADERS, TRANSPORT_HEADERS, TaskHeaders, check_names, read_headers
+from asyncq.protocol._headers import (
+    NO_TASK,
+    PROTOCOL_HEADERS,
+    TRANSPORT_HEADERS,
+    TaskHeaders,
+    fault_of_names,
+    read_headers,
+)
 from asyncq.protocol._json import MARKER
 from asyncq.protocol._serializers import JSON, Serializer, serializer_for
 from asyncq.protocol._times import parse_time
@@ -113,17 +120,19 @@ def _decode_wire(wire: WireMessage, limits: Limits, accept: Collection[str]) -> 
     check_size(wire.body, limits)
     if len(wire.headers) > limits.max_headers:
         raise DecodeError(f"{len(wire.headers)} headers are more than the {limits.max_headers} allowed")
-    headers = read_headers(wire.headers)
+    is_protocol_2 = wire.headers.get("task") is not None
+    # Of protocol 1 no header but one counts; nor of an event or a command, which are refused for what they are.
+    headers = read_headers(wire.headers if is_protocol_2 else {"compression": wire.headers.get("compression")})
     body = _open_body(wire, headers, limits, accept)
-    if body.serializer is JSON and headers.task is not None:
+    if body.serializer is JSON and is_protocol_2:
         call = _typed_call(body.raw, limits)
         if call is not None:
             return _to_message(headers, call, wire.properties, body, 2)
     value = body.serializer.decode(body.raw, limits)
     if isinstance(value, dict):
         return _from_protocol_1(cast("dict[object, Any]", value), wire, body, limits)
-    if headers.task is None:
-        raise DecodeError("no task's message: no header 'task', and the body is no object with one")
+    if not is_protocol_2:
+        raise DecodeError(NO_TASK)
     return _to_message(headers, _checked_call(value, limits), wire.properties, body, 2)
 
 
@@ -152,10 +161,10 @@ def _typed_call(raw: bytes, limits: Limits) -> _Call | None:
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
     links = call[2]
-    if links is not None and any(
-        len(found) > limits.max_links for found in (links.callbacks, links.errbacks, links.chain) if found
-    ):
-        return None
+    if links is not None:
+        for found in (links.callbacks, links.errbacks, links.chain):
+            if found is not None and len(found) > limits.max_links:
+                return None
     return call
 
 
@@ -244,7 +253,10 @@ def _from_protocol_1(body: dict[object, Any], wire: WireMessage, how: _Body, lim
 
 
 def _to_message(headers: TaskHeaders, call: _Call, properties: Properties, body: _Body, protocol: int) -> TaskMessage:
-    task, task_id = check_names(headers)
+    task, task_id = headers.task, headers.id
+    fault = fault_of_names(task, task_id)
+    if task is None or task_id is None or fault is not None:
+        raise DecodeError(fault)
     args, kwargs, links = call
     if links is None:
         links = _NO_LINKS

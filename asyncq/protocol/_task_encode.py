@@ -11,12 +11,15 @@ from msgspec.structs import replace
 from asyncq.errors import EncodeError
 from asyncq.protocol._compression import compress
 from asyncq.protocol._envelope import decode_envelope
-from asyncq.protocol._headers import PROTOCOL_HEADERS, TRANSPORT_HEADERS
+from asyncq.protocol._headers import PROTOCOL_HEADERS, TRANSPORT_HEADERS, fault_of_names
 from asyncq.protocol._repr import shape_of_args, shape_of_kwargs
 from asyncq.protocol._serializers import JSON, PICKLE, serializer_named
 from asyncq.protocol._task_decode import custom_headers
 from asyncq.protocol._times import format_time
 from asyncq.protocol._types import DEFAULT_LIMITS, Limits, Properties, TaskMessage, WireMessage
+
+#: What an envelope takes besides the body (which is in base64 there), with reprs at their longest.
+_ROOM_FOR_HEADERS = 8192
 
 
 def encode_task(
@@ -31,9 +34,12 @@ def encode_task(
     in as Celery does it: `root_id` and `correlation_id` are the id, an empty `reply_to`. `argsrepr` and `kwargsrepr`
     become shapes. A compression whose output a reader would refuse as a bomb is left out.
 
-    Raises EncodeError: an argument that has no encoding, nesting or size beyond `limits`, a header of the user's with
-    one of the protocol's names, a serialiser or compression that doesn't exist.
+    Raises EncodeError: a name or id that no reader takes, an argument that has no encoding, nesting or size beyond
+    `limits`, a header of the user's with one of the protocol's names, a serialiser or compression that doesn't exist.
     """
+    fault = fault_of_names(message.task, message.id)
+    if fault is not None:
+        raise EncodeError(fault)
     serializer = JSON if message.serializer == "json" else serializer_named(message.serializer)
     links = {
         "callbacks": message.callbacks,
@@ -47,8 +53,9 @@ def encode_task(
         packed = compress(body, message.compression, limits)
         if packed is not None:
             body, wire_headers["compression"] = packed
-    if len(body) > limits.max_message_bytes:
-        raise EncodeError(f"the arguments take {len(body)} bytes, {limits.max_message_bytes} are allowed")
+    size = len(body) * 4 // 3 + _ROOM_FOR_HEADERS
+    if size > limits.max_message_bytes:
+        raise EncodeError(f"the message would take {size} bytes, {limits.max_message_bytes} are allowed")
     if headers:
         taken = PROTOCOL_HEADERS.intersection(headers)
         if taken:
