@@ -1,0 +1,91 @@
+"""An async-native task queue that speaks the Celery wire protocol.
+
+::
+
+    from asyncq import AsyncQ
+
+    queue = AsyncQ("shop")
+
+    @queue.task
+    async def fetch(url: str) -> int: ...
+
+    result = await fetch.send("https://…")
+    value = await result.get(timeout=10)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from asyncq._app import AsyncQ
+    from asyncq._context import Context
+    from asyncq._result import AsyncResult, TaskState
+    from asyncq._signature import Signature
+    from asyncq._task import Task
+    from asyncq._version import __version__
+    from asyncq.driver import Queue
+    from asyncq.errors import (
+        AsyncqError,
+        BackendError,
+        BrokerError,
+        ConfigurationError,
+        EncodeError,
+        Ignore,
+        InvalidArguments,
+        PublishError,
+        Reject,
+        RemoteTaskError,
+        ResultTimeout,
+        Retry,
+        TaskError,
+    )
+
+__all__ = [
+    "AsyncQ",
+    "AsyncResult",
+    "AsyncqError",
+    "BackendError",
+    "BrokerError",
+    "ConfigurationError",
+    "Context",
+    "EncodeError",
+    "Ignore",
+    "InvalidArguments",
+    "PublishError",
+    "Queue",
+    "Reject",
+    "RemoteTaskError",
+    "ResultTimeout",
+    "Retry",
+    "Signature",
+    "Task",
+    "TaskError",
+    "TaskState",
+    "__version__",
+]
+
+#: Where what isn't an error is found: nothing is imported before somebody uses it.
+_HOMES = {
+    "AsyncQ": "asyncq._app",
+    "AsyncResult": "asyncq._result",
+    "Context": "asyncq._context",
+    "Queue": "asyncq.driver",
+    "Signature": "asyncq._signature",
+    "Task": "asyncq._task",
+    "TaskState": "asyncq._result",
+    "__version__": "asyncq._version",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES.get(name, "asyncq.errors")), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,357 @@
+"""`AsyncQ`: an app's tasks, settings and connections."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from types import MappingProxyType, TracebackType
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Unpack, overload
+
+from asyncq._call import Call, SendOptions, call_options
+from asyncq._client import Client, Clients
+from asyncq._clock import system_environment
+from asyncq._context import Context
+from asyncq._declaration import Anything, DeclaredOptions, TaskDecorator, define, read_options
+from asyncq._definition import TaskDefinition
+from asyncq._drivers import BackendSource, BrokerSource, make_backend, make_broker
+from asyncq._outbox import Outbox
+from asyncq._portal import Portal
+from asyncq._producer import Producer
+from asyncq._result import AsyncResult, ResultReader
+from asyncq._settings import Settings, SettingsOptions, load_settings
+from asyncq._signature import Signature
+from asyncq._task import AsyncTask, SyncTask, Task
+from asyncq.driver import Broker, DriverConfig, Queue, ResultBackend
+from asyncq.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from asyncq.worker import Worker
+
+__all__ = ["AsyncQ"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# `Any` below: arguments and results of tasks that are known by name alone, and what a coroutine's type must say.
+
+
+class AsyncQ:
+    """An app: a name, tasks, settings, and the way to a broker and a result backend.
+
+    ::
+
+        queue = AsyncQ("shop")                                          # an embedded SQLite file
+        queue = AsyncQ("shop", broker="redis://…", backend="redis://…")
+
+        @queue.task
+        async def fetch(url: str) -> int: ...
+
+        result = await fetch.send("https://…")
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        broker: BrokerSource | None = None,
+        backend: BackendSource | None = None,
+        exceptions: Sequence[type[Exception]] = (),
+        **settings: Unpack[SettingsOptions],
+    ) -> None:
+        """Nothing is connected before the first use.
+
+        `broker` and `backend` are URLs, callables that make a driver, or drivers. `exceptions` are the app's own
+        classes that `AsyncResult.get` may raise; any other class becomes a RemoteTaskError. `settings` are asyncq's,
+        or Celery's under their new names; what isn't given comes from the environment (see docs/settings.md).
+
+        Raises TypeError for an unknown setting, ConfigurationError for a value that won't do.
+        """
+        self.name = name
+        self._environment = system_environment()
+        self._given: dict[str, Any] = {"broker": broker, "backend": backend, **settings}
+        self._settings = load_settings(self._given)
+        self._tasks: dict[str, Task[..., Any]] = {}
+        #: Where in-process drivers keep what their instances share.
+        self._shared: dict[str, Any] = {}
+        self._clients = Clients(self._make_client)
+        self._portal = Portal(name, self._clients.close_current)
+        self._reader = ResultReader(self._clients, self._portal, exceptions)
+        self._reader.configure(self._settings)
+        self._outbox = Outbox(Producer(self._settings, self._environment), self._clients, self._portal, self._reader)
+
+    def __repr__(self) -> str:
+        return f"<AsyncQ {self.name!r} of {len(self._tasks)} tasks>"
+
+    # -- settings --------------------------------------------------------------------------------------------
+
+    @property
+    def settings(self) -> Settings:
+        """The settings as they stand, all sources laid over each other."""
+        return self._settings
+
+    # -- tasks -----------------------------------------------------------------------------------------------
+
+    @property
+    def tasks(self) -> Mapping[str, Task[..., Any]]:
+        """The tasks that were declared so far, by name."""
+        return MappingProxyType(self._tasks)
+
+    @overload
+    def task(  # pyright: ignore[reportOverlappingOverload]  # a coroutine function is a function too: first match
+        self, fn: Callable[Concatenate[Anything, P], Coroutine[Any, Any, R]], /
+    ) -> AsyncTask[..., R]: ...
+    @overload
+    def task(  # pyright: ignore[reportOverlappingOverload]  # a coroutine function is a function too: first match
+        self, fn: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]], /
+    ) -> AsyncTask[P, R]: ...
+    @overload
+    def task(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
+    @overload
+    def task(self, fn: Callable[Concatenate[Anything, P], R], /) -> SyncTask[..., R]: ...
+    @overload
+    def task(self, fn: Callable[Concatenate[Context, P], R], /) -> SyncTask[P, R]: ...
+    @overload
+    def task(self, fn: Callable[P, R], /) -> SyncTask[P, R]: ...
+    @overload
+    def task(self, /, **options: Unpack[DeclaredOptions]) -> TaskDecorator: ...
+    def task(self, fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+        """Declare a task: `@queue.task`, or `@queue.task(max_retries=5, …)`.
+
+        A first parameter that is annotated with `Context` gets the run's context and is no argument of the task.
+        Raises TypeError for an option that isn't one, ConfigurationError for a name that is taken.
+        """
+        name, task_options = read_options(options)
+
+        def declare(fn: Callable[..., Any]) -> Task[..., Any]:
+            definition = define(fn, name, task_options)
+            task = _make_task(definition, self._outbox)
+            self._add(task)
+            return task
+
+        return declare if fn is None else declare(fn)
+
+    def _add(self, task: Task[..., Any]) -> None:
+        known = self._tasks.get(task.name)
+        if known is not None and not _is_reloaded(known.definition.fn, task.definition.fn):
+            raise ConfigurationError(
+                f"two tasks are called {task.name!r}: {_place(known.definition.fn)} and {_place(task.definition.fn)}; "
+                "give one of them a name="
+            )
+        self._tasks[task.name] = task
+
+    # -- sending ---------------------------------------------------------------------------------------------
+
+    async def send_task(
+        self,
+        name: str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Unpack[SendOptions],
+    ) -> AsyncResult[Any]:
+        """Send a call of a task by its name; it may be one that only other programs know.
+
+        Raises what `Task.send` raises; TypeError and ValueError for options.
+        """
+        return await self._outbox.send(self._call(name, args, kwargs, options))
+
+    def send_task_sync(
+        self,
+        name: str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Unpack[SendOptions],
+    ) -> AsyncResult[Any]:
+        """`send_task` for sync code. Raises RuntimeError in a thread whose event loop runs."""
+        return self._outbox.send_sync(self._call(name, args, kwargs, options))
+
+    async def send_many(self, signatures: Sequence[Signature[R]]) -> list[AsyncResult[R]]:
+        """Send calls in one round trip: `await queue.send_many([fetch.s(url) for url in urls])`.
+
+        Raises PublishError when the broker refused some, each with its position and reason; and what `Task.send`
+        raises, before anything is sent.
+        """
+        return await self._outbox.send_many([signature.call() for signature in signatures])
+
+    def signature(self, document: Mapping[str, Any]) -> Signature[Any]:
+        """Read a signature from its dict, as `Signature.to_dict` or Celery wrote it. Raises ConfigurationError."""
+        task = self._tasks.get(str(document.get("task")))
+        options = None if task is None else task.definition.options
+        return Signature.from_dict(document, outbox=self._outbox, task=options)
+
+    def result(self, task_id: str) -> AsyncResult[Any]:
+        """A handle on the result of a task that was sent from anywhere."""
+        return AsyncResult(task_id, self._reader)
+
+    def _call(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any] | None, options: SendOptions) -> Call:
+        task = self._tasks.get(name)
+        own = None if task is None else task.definition.options
+        return Call(name, args, kwargs or {}, call_options(**options), own)
+
+    # -- connections -----------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        """Open nothing yet; on the way out what this event loop has opened is closed."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the running event loop's connections. The app can be used again afterwards."""
+        await self._clients.close_current()
+
+    def make_broker(self) -> Broker:
+        """A broker as the settings say, not yet opened and the caller's own. Raises ConfigurationError."""
+        settings = self._settings
+        source = settings.broker
+        config = self._driver_config(source, settings.broker_transport_options, settings.broker_use_ssl)
+        return make_broker(source, config)
+
+    def make_backend(self) -> ResultBackend | None:
+        """A result backend as the settings say, not yet opened and the caller's own; None where there is none.
+
+        Raises ConfigurationError.
+        """
+        settings = self._settings
+        source = settings.backend
+        if source is None:
+            return None
+        options = settings.result_backend_transport_options
+        return make_backend(source, self._driver_config(source, options, settings.redis_backend_use_ssl))
+
+    def _driver_config(
+        self, source: object, options: Mapping[str, Any], tls: Mapping[str, Any] | bool | None
+    ) -> DriverConfig:
+        return DriverConfig(
+            url=source if isinstance(source, str) else "",
+            app=self.name,
+            environment=self._environment,
+            options=options,
+            tls=tls,
+            timeout=self._settings.network_timeout,
+            shared=self._shared,
+        )
+
+    def _make_client(self) -> Client:
+        return Client(self.make_broker, self.make_backend, timeout=self._settings.network_timeout)
+
+    # -- working ---------------------------------------------------------------------------------------------
+
+    def queues(self, names: Sequence[str] | None = None) -> list[Queue]:
+        """The queues of these names; without names those that a worker serves by default.
+
+        They are the declared ones (`queues`, Celery's `task_queues`); where none are declared, the default queue and
+        those that tasks of this app name. Raises ConfigurationError for a queue that isn't declared and may not be
+        made up.
+        """
+        table = self._outbox.producer.queues
+        if names is not None:
+            return [table[name] for name in dict.fromkeys(names)]
+        if table.declared:
+            return list(table.declared.values())
+        own = (task.definition.options.queue for task in self._tasks.values())
+        return [table[name] for name in dict.fromkeys([table.default.name, *filter(None, own)])]
+
+    def import_modules(self) -> None:
+        """Import the modules that `include` and `imports` name, which declare tasks. Their errors pass through."""
+        for module in self._settings.modules:
+            importlib.import_module(module)
+
+    def worker(
+        self,
+        *,
+        queues: Sequence[str] | None = None,
+        concurrency: int | None = None,
+        threads: int | None = None,
+        name: str | None = None,
+        lease: float | None = None,
+        shutdown_timeout: float | None = None,
+        burst: bool = False,
+    ) -> Worker:
+        """A worker for this process: `async with queue.worker(): …`. It handles no signals.
+
+        None means: as the settings say. `name` is the first part of the node name `<name>@<host>`; `lease` and
+        `shutdown_timeout` are in seconds; with `burst` the worker ends when its queues are empty.
+        Imports the modules of `include` first. Raises ConfigurationError.
+        """
+        from asyncq.worker import Worker, WorkerSetup
+
+        self.import_modules()
+        settings = self._settings
+        coroutines = settings.concurrency if concurrency is None else concurrency
+        accept = (*settings.accept_content, settings.serializer)
+        return Worker(
+            WorkerSetup(
+                app=self.name,
+                name="asyncq" if name is None else name,
+                tasks=dict(self._definitions()),
+                broker=self.make_broker(),
+                backend=self.make_backend(),
+                queues=self.queues(queues),
+                environment=self._environment,
+                concurrency=coroutines,
+                threads=threads or settings.threads or min(coroutines, 64),
+                lease=settings.lease if lease is None else lease,
+                start_timeout=settings.start_timeout,
+                shutdown_timeout=settings.shutdown_timeout if shutdown_timeout is None else shutdown_timeout,
+                burst=burst,
+                limits=settings.limits,
+                accept=tuple(dict.fromkeys(accept)),
+                ignore_result=settings.ignore_result,
+                store_errors_even_if_ignored=settings.store_errors_even_if_ignored,
+                track_started=settings.track_started,
+                acks_late=settings.acks_late,
+                timezone=settings.tzinfo,
+                result_expires=settings.result_expires,
+                result_failure_expires=settings.result_failure_expires,
+                result_serializer=settings.result_serializer,
+                result_compression=settings.result_compression,
+                result_extended=settings.result_extended,
+            )
+        )
+
+    async def run_worker(
+        self,
+        *,
+        queues: Sequence[str] | None = None,
+        concurrency: int | None = None,
+        threads: int | None = None,
+        name: str | None = None,
+        lease: float | None = None,
+        shutdown_timeout: float | None = None,
+        burst: bool = False,
+    ) -> None:
+        """Run a worker until it ends or this task is cancelled. The options are those of `worker`."""
+        worker = self.worker(
+            queues=queues,
+            concurrency=concurrency,
+            threads=threads,
+            name=name,
+            lease=lease,
+            shutdown_timeout=shutdown_timeout,
+            burst=burst,
+        )
+        await worker.run()
+
+    def _definitions(self) -> Iterator[tuple[str, TaskDefinition]]:
+        return ((name, task.definition) for name, task in self._tasks.items())
+
+
+def _make_task(definition: TaskDefinition, outbox: Outbox) -> Task[..., Any]:
+    return AsyncTask(definition, outbox) if definition.is_coroutine else SyncTask(definition, outbox)
+
+
+def _is_reloaded(known: Callable[..., Any], fn: Callable[..., Any]) -> bool:
+    """The same function of the same file, which was imported again."""
+    return (known.__module__, known.__qualname__) == (fn.__module__, fn.__qualname__) and _file(known) == _file(fn)
+
+
+def _file(fn: Callable[..., Any]) -> str | None:
+    code = getattr(fn, "__code__", None)
+    return None if code is None else code.co_filename
+
+
+def _place(fn: Callable[..., Any]) -> str:
+    return f"{fn.__module__}.{fn.__qualname__}"

@@ -1,0 +1,100 @@
+"""A call of a task, before it is a message."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, TypedDict, Unpack, cast
+
+from msgspec import Struct
+
+from asyncq._definition import TaskOptions
+
+__all__ = ["NO_OPTIONS", "Call", "CallOptions", "SendOptions", "call_options"]
+
+# `Any` below: arguments and headers are the caller's.
+
+
+class SendOptions(TypedDict, total=False):
+    """What can be said of one call, in Celery's words. None means "not said"."""
+
+    #: Seconds from now before which it doesn't run.
+    countdown: float | None
+    #: Instant before which it doesn't run; without a time zone it is UTC.
+    eta: datetime | None
+    #: Seconds from now, or the instant, after which it is not run any more.
+    expires: float | timedelta | datetime | None
+    queue: str | None
+    exchange: str | None
+    routing_key: str | None
+    #: 0 to 255. Which end is served first depends on the broker.
+    priority: int | None
+    #: An id of your own: any text that no other task has.
+    task_id: str | None
+    #: Headers of your own, beside the protocol's.
+    headers: Mapping[str, Any] | None
+    #: Store neither a value nor a state.
+    ignore_result: bool | None
+    #: Short name of a content type (`json`, `msgpack`).
+    serializer: str | None
+    #: Short name of a compression (`zlib`, `bz2`, …).
+    compression: str | None
+    #: Name to show in logs and monitors instead of the task's.
+    shadow: str | None
+
+
+class CallOptions(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The same, as asyncq carries it."""
+
+    countdown: float | None = None
+    eta: datetime | None = None
+    expires: float | timedelta | datetime | None = None
+    queue: str | None = None
+    exchange: str | None = None
+    routing_key: str | None = None
+    priority: int | None = None
+    task_id: str | None = None
+    headers: Mapping[str, Any] | None = None
+    ignore_result: bool | None = None
+    serializer: str | None = None
+    compression: str | None = None
+    shadow: str | None = None
+
+    def merged(self, **options: Unpack[SendOptions]) -> CallOptions:
+        """These options with others on top. Raises TypeError and ValueError as `call_options` does."""
+        given = {name: value for name, value in options.items() if value is not None}
+        return call_options(**{**self.given(), **given})  # type: ignore[arg-type]  # names are checked in there
+
+    def given(self) -> dict[str, Any]:
+        """What was said, by name."""
+        return {name: value for name in self.__struct_fields__ if (value := getattr(self, name)) is not None}
+
+
+NO_OPTIONS = CallOptions()
+
+
+class Call(Struct, frozen=True):
+    """A task's name, its arguments, and how it is to be sent."""
+
+    name: str
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+    options: CallOptions = NO_OPTIONS
+    #: The task's own options; None for a task that this app doesn't know.
+    task: TaskOptions | None = None
+
+
+def call_options(**options: Unpack[SendOptions]) -> CallOptions:
+    """Read a call's options. Raises TypeError for a name that is none, ValueError for a value that can't be meant."""
+    if not options:
+        return NO_OPTIONS
+    unknown = options.keys() - set(CallOptions.__struct_fields__)
+    if unknown:
+        raise TypeError(f"unknown options of a call: {', '.join(sorted(unknown))}")
+    read = CallOptions(**options)
+    if read.priority is not None and not 0 <= read.priority <= 255:
+        raise ValueError(f"priority must be from 0 to 255, not {read.priority}")
+    eta = cast("object", read.eta)
+    if eta is not None and not isinstance(eta, datetime):
+        raise TypeError(f"eta must be a datetime, not {type(eta).__name__}; countdown is for seconds")
+    return read

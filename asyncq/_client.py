@@ -1,0 +1,207 @@
+"""Connections of one event loop, and how messages share their way to the broker."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import Callable, Sequence
+from weakref import WeakKeyDictionary
+
+from msgspec import Struct
+
+from asyncq._fork import forget_in_child
+from asyncq.driver import Broker, Publication, ResultBackend
+from asyncq.errors import AsyncqError, BrokerConnectionError, ConfigurationError, PublishError
+
+__all__ = ["Client", "Clients"]
+
+#: Messages that go to the broker in one call, so that one call stays within its deadline.
+_MOST_AT_ONCE = 1000
+
+#: Seconds that a driver gets beyond its own deadline, before ours cuts in.
+_GRACE = 1.0
+
+
+class _Waiting(Struct, eq=False):
+    """A message that goes with the next flush, and who waits for it."""
+
+    publication: Publication
+    sent: asyncio.Future[None]
+
+
+class Client:
+    """A broker and a result backend, opened at first use, for one event loop.
+
+    A message that finds nobody before it goes out at once. Those that come while it is under way gather, and go
+    together as soon as it is done: no timer holds a message back.
+    """
+
+    def __init__(
+        self,
+        make_broker: Callable[[], Broker],
+        make_backend: Callable[[], ResultBackend | None],
+        *,
+        timeout: float,
+    ) -> None:
+        """`timeout`: seconds that one call to a server may take."""
+        self._make_broker = make_broker
+        self._make_backend = make_backend
+        self._timeout = timeout
+        self._opening = asyncio.Lock()
+        self._broker: Broker | None = None
+        self._backend: ResultBackend | None = None
+        self._waiting: list[_Waiting] = []
+        self._busy = False
+        self._flusher: asyncio.Task[None] | None = None
+
+    async def publish(self, publication: Publication) -> None:
+        """Store one message; alone, or with others that are sent at this moment.
+
+        A caller that is cancelled hurts nobody else's message; whether its own was stored is then unknown.
+        Raises BrokerError, ConfigurationError.
+        """
+        if self._busy:
+            waiting = _Waiting(publication, asyncio.get_running_loop().create_future())
+            self._waiting.append(waiting)
+            await waiting.sent
+            return
+        self._busy = True
+        try:
+            await self._publish([publication])
+        except PublishError as error:
+            raise error.failures[0] from None
+        finally:
+            self._busy = False
+            if self._waiting:
+                self._busy = True
+                self._flusher = asyncio.create_task(self._flush(), name="asyncq-flush")
+
+    async def publish_many(self, publications: Sequence[Publication]) -> None:
+        """Store all of them in one call. Raises PublishError when some were refused, and as `publish` does."""
+        await self._publish(publications)
+
+    async def backend(self) -> ResultBackend:
+        """The result backend, open. Raises BackendConnectionError; ConfigurationError where there is none."""
+        if self._backend is None:
+            async with self._opening:
+                if self._backend is None:
+                    backend = self._make_backend()
+                    if backend is None:
+                        raise ConfigurationError("no results are kept: AsyncQ(…, backend=…) says where to keep them")
+                    await backend.open()
+                    self._backend = backend
+        return self._backend
+
+    async def close(self) -> None:
+        """Send what waits, then close the connections."""
+        try:
+            if self._flusher is not None:
+                await self._flusher
+        finally:
+            broker, self._broker = self._broker, None
+            backend, self._backend = self._backend, None
+            try:
+                if broker is not None:
+                    await broker.close()
+            finally:
+                if backend is not None:
+                    await backend.close()
+
+    async def _publish(self, publications: Sequence[Publication]) -> None:
+        limit = self._timeout + _GRACE
+        deadline = asyncio.timeout(limit)
+        try:
+            async with deadline:
+                broker = self._broker or await self._open_broker()
+                await broker.publish(publications)
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            raise BrokerConnectionError(f"the broker did not answer within {limit:g} seconds") from None
+
+    async def _open_broker(self) -> Broker:
+        async with self._opening:
+            if self._broker is None:
+                broker = self._make_broker()
+                await broker.open()
+                self._broker = broker
+        return self._broker
+
+    async def _flush(self) -> None:
+        try:
+            while self._waiting:
+                batch = [each for each in self._waiting[:_MOST_AT_ONCE] if not each.sent.done()]
+                del self._waiting[:_MOST_AT_ONCE]
+                if batch:
+                    await self._flush_once(batch)
+        finally:
+            self._busy = False
+            self._flusher = None
+            _fail(self._waiting, BrokerConnectionError("the client was closed"))
+            self._waiting.clear()
+
+    async def _flush_once(self, batch: Sequence[_Waiting]) -> None:
+        failures: dict[int, Exception] = {}
+        try:
+            await self._publish([each.publication for each in batch])
+        except PublishError as error:
+            failures = error.failures
+        except Exception as error:  # noqa: BLE001 - whatever it is, each sender gets to see it
+            _fail(batch, error)
+            return
+        except BaseException:
+            _fail(batch, BrokerConnectionError("the client was closed while the message was under way"))
+            raise
+        for index, each in enumerate(batch):
+            if each.sent.done():
+                continue
+            if index in failures:
+                each.sent.set_exception(failures[index])
+            else:
+                each.sent.set_result(None)
+
+
+def _fail(waiting: Sequence[_Waiting], error: Exception) -> None:
+    for each in waiting:
+        if not each.sent.done():
+            # One exception object raised in many tasks would collect all their tracebacks.
+            own = copy.copy(error) if isinstance(error, AsyncqError) else error
+            own.__cause__ = error.__cause__
+            each.sent.set_exception(own)
+
+
+class Clients:
+    """The clients of an app, one a running event loop."""
+
+    def __init__(self, make: Callable[[], Client]) -> None:
+        self._make = make
+        self._by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, Client] = WeakKeyDictionary()
+        forget_in_child(self)
+
+    @property
+    def in_use(self) -> bool:
+        """Some loop has a client."""
+        return any(not loop.is_closed() for loop in self._by_loop)
+
+    def current(self) -> Client:
+        """The running loop's client; made, and not yet connected, when it is asked for first."""
+        loop = asyncio.get_running_loop()
+        client = self._by_loop.get(loop)
+        if client is None:
+            # A client refers to its loop, so weak keys alone would keep both for ever.
+            for dead in [each for each in self._by_loop if each.is_closed()]:
+                del self._by_loop[dead]
+            client = self._by_loop[loop] = self._make()
+        return client
+
+    async def close_current(self) -> None:
+        """Close the running loop's client, if there is one. The next use opens another."""
+        client = self._by_loop.pop(asyncio.get_running_loop(), None)
+        if client is not None:
+            await client.close()
+
+    def forget(self) -> list[object]:
+        """In a forked child: connections and loops are the parent's."""
+        held: list[object] = [self._by_loop, *self._by_loop.items()]
+        self._by_loop = WeakKeyDictionary()
+        return held
