@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -29,6 +29,15 @@ class TaskOptions(Struct, frozen=True, kw_only=True):
     track_started: bool | None = None
     #: Acknowledge after the run (at least once) or before it (at most once).
     acks_late: bool | None = None
+    #: False: a late-acknowledged task that fails goes to the dead letters, one that runs into its hard limit back to its
+    #: queue. True: both are acknowledged.
+    acks_on_failure_or_timeout: bool | None = None
+    #: Seconds in its own code, after which SoftTimeLimitExceeded is raised inside it.
+    soft_time_limit: float | None = None
+    #: Seconds in its own code, after which it is cancelled and has failed.
+    time_limit: float | None = None
+    #: Where a `def` task runs: a thread, or a process of its own that can be killed. Coroutines run on the loop.
+    executor: Literal["thread", "process"] = "thread"
     #: Further attempts after the first; None retries for ever.
     max_retries: int | None = 3
     #: Exceptions that lead to another attempt by themselves.

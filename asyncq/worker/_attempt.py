@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -10,6 +11,7 @@ from asyncq._context import Context
 from asyncq.driver import Delivery
 from asyncq.protocol import Limits, TaskMessage, custom_headers
 from asyncq.worker._program import Program
+from asyncq.worker._time_limits import lower
 
 
 class StateStore(Protocol):
@@ -31,8 +33,12 @@ class Attempt:
         "message",
         "program",
         "runtime",
+        "soft_time_limit",
         "started_at",
         "states",
+        "time_limit",
+        "timed_out",
+        "timer",
     )
 
     def __init__(
@@ -59,6 +65,13 @@ class Attempt:
         )
         #: The sender's word, else the task's.
         self.ignore_result = program.ignore_result if message.ignore_result is None else message.ignore_result
+        #: Seconds; None means no limit.
+        self.soft_time_limit = lower(program.soft_time_limit, message.soft_time_limit)
+        self.time_limit = lower(program.time_limit, message.time_limit)
+        #: The hard limit has passed: whatever the task still does, it has failed.
+        self.timed_out = False
+        #: Goes off at the hard limit; None before the start, and where there is no limit.
+        self.timer: asyncio.TimerHandle | None = None
         #: Monotonic seconds; None before the task's own code runs.
         self.started_at: float | None = None
         #: Seconds in the task's own code, once it has ended.

@@ -18,7 +18,7 @@ from asyncq.worker._flow import Flow
 from asyncq.worker._journal import Journal
 from asyncq.worker._leases import LeaseKeeper
 from asyncq.worker._maintenance import Maintenance
-from asyncq.worker._outcome import Failed, Outcome
+from asyncq.worker._outcome import Failed, Lost, Outcome
 from asyncq.worker._recorder import Recorder
 from asyncq.worker._settler import Settler
 
@@ -54,10 +54,10 @@ class Concluder:
         self._flow = flow
         self._journal = journal
         self._backoff = backoff
-        self._pending: list[tuple[Attempt, Outcome] | Conclusion] = []
+        self._pending: list[tuple[Attempt, Outcome | Lost] | Conclusion] = []
         self._wanted = asyncio.Event()
 
-    def put(self, item: tuple[Attempt, Outcome] | Conclusion) -> None:
+    def put(self, item: tuple[Attempt, Outcome | Lost] | Conclusion) -> None:
         """Conclude soon."""
         self._flow.concluding += 1
         self._pending.append(item)
@@ -78,9 +78,9 @@ class Concluder:
             batch, self._pending = self._pending, []
             await self._flush(batch)
 
-    async def _flush(self, batch: Sequence[tuple[Attempt, Outcome] | Conclusion]) -> None:
+    async def _flush(self, batch: Sequence[tuple[Attempt, Outcome | Lost] | Conclusion]) -> None:
         attempts = [item[0] for item in batch if isinstance(item, tuple)]
-        stale = [a for a in attempts if not (a.acknowledged or a.lost or self._leases.is_confirmed(a.delivery))]
+        stale = [a for a in attempts if not (a.acknowledged or self._leases.is_confirmed(a.delivery))]
         if stale:
             lost = await self._leases.confirm([attempt.delivery for attempt in stale])
             gone = {delivery.tag for delivery in lost}
@@ -95,11 +95,11 @@ class Concluder:
         self._flow.concluding -= len(batch)
         self._flow.notify()
 
-    def _conclude(self, item: tuple[Attempt, Outcome] | Conclusion) -> Conclusion | None:
+    def _conclude(self, item: tuple[Attempt, Outcome | Lost] | Conclusion) -> Conclusion | None:
         if isinstance(item, Conclusion):
             return item
         attempt, outcome = item
-        if attempt.lost:
+        if attempt.lost or isinstance(outcome, Lost):
             self._journal.lost(attempt)
             return None
         try:

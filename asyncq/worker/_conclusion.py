@@ -21,6 +21,7 @@ from asyncq.errors import (
     Reject,
     Retry,
     TaskRevokedError,
+    TimeLimitExceeded,
     WorkerLostError,
 )
 from asyncq.protocol import ResultRecord, TaskMessage, dead_letter, describe_exception, encode_result, retry_of
@@ -95,6 +96,13 @@ class Judge:
             return self._failure(attempt, error)
 
     def _failure(self, attempt: Attempt, exc: BaseException, *, settlement: Settlement | None = None) -> Conclusion:
+        if settlement is None and not (attempt.acknowledged or attempt.program.acks_failures):
+            if isinstance(exc, TimeLimitExceeded):
+                settlement = Requeue(attempt.delivery)
+            else:
+                settlement = self.bury(
+                    attempt.delivery, f"failed with {type(exc).__name__}", attempts=attempt.message.retries + 1
+                )
         return self._final(
             attempt, "FAILURE", describe_exception(exc), error=exc, text=traceback_text(exc), settlement=settlement
         )

@@ -49,3 +49,7 @@ class Interrupted(Struct, frozen=True):
 
 
 Outcome: TypeAlias = Succeeded | Failed | RetryAsked | Rejected | Ignored | Revoked | Interrupted
+
+
+class Lost(Struct, frozen=True):
+    """The delivery went to somebody else: nothing follows from this run."""

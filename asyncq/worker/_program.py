@@ -18,6 +18,9 @@ class Program(Struct, frozen=True, kw_only=True, eq=False):
     #: None: there is nothing to check.
     validate: Validator | None
     acks_late: bool
+    acks_failures: bool
+    soft_time_limit: float | None
+    time_limit: float | None
     ignore_result: bool
     store_errors: bool
     track_started: bool
@@ -34,6 +37,9 @@ def _compile(definition: TaskDefinition, setup: WorkerSetup) -> Program:
         definition=definition,
         validate=build_validator(definition),
         acks_late=_first(options.acks_late, setup.acks_late),
+        acks_failures=_first(options.acks_on_failure_or_timeout, setup.acks_on_failure_or_timeout),
+        soft_time_limit=setup.soft_time_limit if options.soft_time_limit is None else options.soft_time_limit,
+        time_limit=setup.time_limit if options.time_limit is None else options.time_limit,
         ignore_result=_first(options.ignore_result, setup.ignore_result),
         store_errors=_first(options.store_errors_even_if_ignored, setup.store_errors_even_if_ignored),
         track_started=_first(options.track_started, setup.track_started),

@@ -35,6 +35,8 @@ class WorkerSetup(Struct, kw_only=True):
     start_timeout: float = 30.0
     #: Seconds that running tasks get after a stop was asked for.
     shutdown_timeout: float = 8.0
+    #: Seconds that a task gets for its clean-up when it was cancelled: at its hard limit, or at the worker's stop.
+    kill_grace: float = 2.0
     #: End when the queues are empty and nothing runs.
     burst: bool = False
     limits: Limits = field(default_factory=Limits)
@@ -45,6 +47,10 @@ class WorkerSetup(Struct, kw_only=True):
     store_errors_even_if_ignored: bool = False
     track_started: bool = False
     acks_late: bool = True
+    acks_on_failure_or_timeout: bool = True
+    #: Seconds; None means no limit.
+    soft_time_limit: float | None = None
+    time_limit: float | None = None
     # How results are stored:
     #: Of the dates in records.
     timezone: tzinfo = UTC

@@ -29,9 +29,6 @@ from asyncq.worker._setup import WorkerSetup
 
 logger = logging.getLogger("asyncq.worker")
 
-#: Seconds that a cancelled task has for its clean-up, and a last settlement for its way.
-KILL_GRACE = 2.0
-
 
 class _Parts:
     """What a worker is made of, wired together, for one connection to its servers."""
@@ -65,6 +62,7 @@ class _Parts:
             flow=flow,
             clock=clock,
             threads=setup.threads,
+            kill_grace=setup.kill_grace,
         )
         self.dispatcher = Dispatcher(self.executor, self.settler, flow)
         self.receiver = Receiver(
@@ -251,17 +249,17 @@ class Worker:
         if flow.running:
             logger.info("Stopping: %d tasks are interrupted and handed back", flow.running)
             parts.executor.interrupt()
-            with anyio.move_on_after(KILL_GRACE):
+            with anyio.move_on_after(self._setup.kill_grace):
                 await self._until_none_runs(ignore_stop_now=True)
         for attempt in parts.executor.abandon():
             logger.warning("%r did not end when it was cancelled; it is handed back", attempt)
-        with anyio.move_on_after(KILL_GRACE / 2):
+        with anyio.move_on_after(self._setup.kill_grace / 2):
             while flow.concluding:
                 await flow.change()
 
     async def _hand_back(self, parts: _Parts) -> None:
         """See the last settlements off; whatever is held then did not end, or could not be stored."""
-        with anyio.move_on_after(KILL_GRACE / 2):
+        with anyio.move_on_after(self._setup.kill_grace / 2):
             while parts.settler.busy:
                 await self._flow.change()
             for delivery in parts.leases.deliveries:

@@ -9,15 +9,12 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct
 
 from asyncq.driver import Publication
-from asyncq.errors import EncodeError
-from asyncq.protocol import Limits, WireMessage, encode_envelope
+from asyncq.errors import BrokerError, EncodeError
+from asyncq.protocol import WireMessage, encode_envelope
 
 #: kombu's default steps; a message waits in the highest that its priority reaches, and 0 is served first
 #: (redis.md, section 3).
 PRIORITY_STEPS = (0, 3, 6, 9)
-
-#: A letter is as large as the message that came.
-_UNLIMITED = Limits(max_message_bytes=sys.maxsize)
 
 
 class Parcel(Struct, frozen=True):
@@ -49,7 +46,6 @@ def pack(
 
     `max_bytes` is the broker's own limit; the app's was applied before.
     """
-    limits = Limits(max_message_bytes=max_bytes)
     parcels: list[Parcel] = []
     failures: dict[int, Exception] = {}
     for position, publication in enumerate(publications):
@@ -59,10 +55,12 @@ def pack(
                 routing_key=publication.queue if publication.routing_key is None else publication.routing_key,
                 exchange=publication.exchange,
                 delivery_tag=new_tag(),
-                limits=limits,
             )
         except EncodeError as error:
             failures[position] = error
+            continue
+        if len(content) > max_bytes:
+            failures[position] = BrokerError(f"the message has {len(content):,} bytes, the broker takes {max_bytes:,}")
             continue
         step = priority_step(publication.message.properties.priority)
         parcels.append(Parcel(publication.queue, step, content, publication.not_before))
@@ -77,5 +75,5 @@ def dead_queue(queue: str) -> str:
 def pack_letter(letter: WireMessage, queue: str, new_tag: Callable[[], str]) -> Parcel:
     """A dead letter of the queue, as an ordinary message of its dead queue."""
     name = dead_queue(queue)
-    content = encode_envelope(letter, routing_key=name, delivery_tag=new_tag(), limits=_UNLIMITED)
+    content = encode_envelope(letter, routing_key=name, delivery_tag=new_tag())
     return Parcel(name, priority_step(letter.properties.priority), content)

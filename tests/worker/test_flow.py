@@ -128,17 +128,14 @@ async def test_nothing_is_acknowledged_unstored_and_intake_stops(bench: Bench) -
         await reaches(lambda: worker.stats.succeeded == 300)
 
 
-async def test_results_that_cannot_be_stored_before_the_end_are_handed_back(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("asyncq.worker._worker.KILL_GRACE", 0.1)
+async def test_results_that_cannot_be_stored_before_the_end_are_handed_back(bench: Bench) -> None:
 
     async def one() -> int:
         return 1
 
     bench.task(one)
     await bench.send("one")
-    async with bench.worker(backend=AwayBackend(bench.config), shutdown_timeout=0.1) as worker:
+    async with bench.worker(backend=AwayBackend(bench.config), shutdown_timeout=0.1, kill_grace=0.2) as worker:
         await reaches(lambda: worker.stats.received == 1)
     depth = await bench.depth()
     assert (depth.ready, depth.in_flight) == (1, 0)

@@ -131,10 +131,7 @@ async def test_an_early_acknowledged_task_that_is_cut_off_fails(bench: Bench) ->
     assert (record.status, record.result["exc_type"]) == ("FAILURE", "WorkerLostError")
 
 
-async def test_a_task_that_swallows_its_cancellation_is_handed_back_all_the_same(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("asyncq.worker._worker.KILL_GRACE", 0.1)
+async def test_a_task_that_swallows_its_cancellation_is_handed_back_all_the_same(bench: Bench) -> None:
     running, release = asyncio.Event(), asyncio.Event()
 
     async def swallows() -> None:
@@ -146,7 +143,7 @@ async def test_a_task_that_swallows_its_cancellation_is_handed_back_all_the_same
                 continue
 
     bench.task(swallows)
-    async with bench.worker(shutdown_timeout=0.01):
+    async with bench.worker(shutdown_timeout=0.01, kill_grace=0.1):
         task_id = await bench.send("swallows")
         await running.wait()
     assert (await bench.depth()).ready == 1
@@ -156,8 +153,7 @@ async def test_a_task_that_swallows_its_cancellation_is_handed_back_all_the_same
     assert await bench.record(task_id) is None
 
 
-async def test_a_thread_that_does_not_end_is_handed_back(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asyncq.worker._worker.KILL_GRACE", 0.1)
+async def test_a_thread_that_does_not_end_is_handed_back(bench: Bench) -> None:
     running, release = threading.Event(), threading.Event()
 
     def blocks() -> None:
@@ -166,7 +162,7 @@ async def test_a_thread_that_does_not_end_is_handed_back(bench: Bench, monkeypat
 
     bench.task(blocks)
     try:
-        async with bench.worker(shutdown_timeout=0.01):
+        async with bench.worker(shutdown_timeout=0.01, kill_grace=0.1):
             await bench.send("blocks")
             await reaches(running.is_set)
         assert (await bench.depth()).ready == 1

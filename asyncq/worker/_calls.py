@@ -1,0 +1,149 @@
+"""The ways of running a user's function: on the loop, in a thread, in a process."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Protocol, TypeAlias
+
+import anyio
+import anyio.to_process
+import anyio.to_thread
+
+from asyncq.worker._attempt import Attempt
+from asyncq.worker._process import call_in_process
+from asyncq.worker._time_limits import InterruptibleCall, SoftLimit
+
+#: Does what must be done right before the user's first line; raises when that line must not run.
+Begin: TypeAlias = Callable[[Attempt], Awaitable[None]]
+
+#: What a user's function returns: any type.
+Value: TypeAlias = Any
+
+
+class Caller(Protocol):
+    """Runs an attempt's function to its end, and returns or raises what it does."""
+
+    async def call(self, attempt: Attempt, begin: Begin) -> Value: ...
+
+
+class LoopCaller:
+    """`async def`: a coroutine on the worker's loop."""
+
+    async def call(self, attempt: Attempt, begin: Begin) -> Value:
+        await begin(attempt)
+        args, kwargs = _arguments(attempt)
+        coroutine = attempt.program.definition.fn(*args, **kwargs)
+        if attempt.soft_time_limit is None:
+            return await coroutine
+        return await SoftLimit(coroutine, attempt.soft_time_limit)
+
+
+class ThreadCaller:
+    """`def`: a thread. Whoever waits for one has not started.
+
+    The threads are anyio's, the limit is ours: its default limiter, like asyncio's default executor, is the user's. A
+    thread that is given up (a hard limit, the worker's end) keeps its slot until it really ends.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._slots = asyncio.Semaphore(limit)
+        self._unlimited = anyio.CapacityLimiter(math.inf)
+
+    async def call(self, attempt: Attempt, begin: Begin) -> Value:
+        await self._slots.acquire()
+        slot = _ThreadSlot(self._slots)
+        try:
+            await begin(attempt)
+            args, kwargs = _arguments(attempt)
+            call = InterruptibleCall(partial(attempt.program.definition.fn, *args, **kwargs))
+            with _interrupting(call, after=attempt.soft_time_limit):
+                return await anyio.to_thread.run_sync(
+                    slot.occupied_by(call), abandon_on_cancel=True, limiter=self._unlimited
+                )
+        finally:
+            slot.leave()
+
+
+class ProcessCaller:
+    """`executor="process"`: a process that runs one task at a time, and is killed when the task is cancelled."""
+
+    def __init__(self, limit: int) -> None:
+        self._slots = asyncio.Semaphore(limit)
+        self._unlimited = anyio.CapacityLimiter(math.inf)
+
+    async def call(self, attempt: Attempt, begin: Begin) -> Value:
+        async with self._slots:
+            await begin(attempt)
+            args, kwargs = _arguments(attempt)
+            fn = attempt.program.definition.fn
+            return await anyio.to_process.run_sync(
+                partial(call_in_process, fn.__module__, fn.__qualname__, args, kwargs, attempt.soft_time_limit),
+                cancellable=True,
+                limiter=self._unlimited,
+            )
+
+
+def _arguments(attempt: Attempt) -> tuple[Any, dict[str, Any]]:
+    """Return what the function is called with. Raises InvalidArguments."""
+    args, kwargs = attempt.message.args, attempt.message.kwargs
+    program = attempt.program
+    if program.validate is not None:
+        args, kwargs = program.validate(args, kwargs)
+    if program.definition.takes_context:
+        args = (attempt.context, *args)
+    return args, kwargs
+
+
+@contextmanager
+def _interrupting(call: InterruptibleCall, *, after: float | None) -> Generator[None]:
+    if after is None:
+        yield
+        return
+    timer = asyncio.get_running_loop().call_later(after, call.interrupt)
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+class _ThreadSlot:
+    """Gives a slot back when both have let go of it: the coroutine that waits, and the thread that works."""
+
+    def __init__(self, slots: asyncio.Semaphore) -> None:
+        self._slots = slots
+        self._loop = asyncio.get_running_loop()
+        self._lock = threading.Lock()
+        self._working = False
+        self._left = False
+
+    def occupied_by(self, call: Callable[[], Value]) -> Callable[[], Value]:
+        def work() -> Value:
+            with self._lock:
+                self._working = True
+            try:
+                return call()
+            finally:
+                with self._lock:
+                    self._working = False
+                    last = self._left
+                if last:
+                    self._release_from_thread()
+
+        return work
+
+    def leave(self) -> None:
+        """The coroutine has its answer, or waits no longer."""
+        with self._lock:
+            self._left = True
+            working = self._working
+        if not working:
+            self._slots.release()
+
+    def _release_from_thread(self) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._slots.release)
