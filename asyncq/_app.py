@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Unpack, overload
 
 from asyncq._call import Call, SendOptions, call_options
+from asyncq._celery_config import read_celery_config
 from asyncq._client import Client, Clients
 from asyncq._clock import system_environment
 from asyncq._context import Context
 from asyncq._declaration import Anything, DeclaredOptions, TaskDecorator, define, read_options
 from asyncq._definition import TaskDefinition
-from asyncq._drivers import BackendSource, BrokerSource, make_backend, make_broker
+from asyncq._drivers import BackendSource, BrokerSource, Drivers
 from asyncq._outbox import Outbox
 from asyncq._portal import Portal
 from asyncq._producer import Producer
 from asyncq._result import AsyncResult, ResultReader
-from asyncq._settings import Settings, SettingsOptions, load_settings
+from asyncq._settings import Settings, SettingsOptions
+from asyncq._settings_sources import load_settings
 from asyncq._signature import Signature
 from asyncq._task import AsyncTask, SyncTask, Task
-from asyncq.driver import Broker, DriverConfig, Queue, ResultBackend
+from asyncq._working import WorkerOptions, worker_setup
+from asyncq.driver import Broker, Queue, ResultBackend
 from asyncq.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -71,8 +75,7 @@ class AsyncQ:
         self._given: dict[str, Any] = {"broker": broker, "backend": backend, **settings}
         self._settings = load_settings(self._given)
         self._tasks: dict[str, Task[..., Any]] = {}
-        #: Where in-process drivers keep what their instances share.
-        self._shared: dict[str, Any] = {}
+        self._drivers = Drivers(name, self._environment)
         self._clients = Clients(self._make_client)
         self._portal = Portal(name, self._clients.close_current)
         self._reader = ResultReader(self._clients, self._portal, exceptions)
@@ -88,6 +91,29 @@ class AsyncQ:
     def settings(self) -> Settings:
         """The settings as they stand, all sources laid over each other."""
         return self._settings
+
+    def config_from_object(self, source: object, *, namespace: str | None = None) -> None:
+        """Take a Celery configuration: `queue.config_from_object("celeryconfig")`.
+
+        `source` is a module, a mapping or another object with Celery's setting names, new or old, or the dotted name of
+        one. With `namespace="CELERY"` names begin with `CELERY_`. Constructor and environment win over it; a later call
+        replaces an earlier one.
+
+        Settings that asyncq does not honour are named in a warning, and so are names that nobody knows. Raises
+        ConfigurationError for a value that won't do, and once something was sent.
+        """
+        config = read_celery_config(source, namespace)
+        self._configure(load_settings(self._given, config.values))
+        for warning in config.warnings():
+            warnings.warn(warning, stacklevel=2)
+
+    def _configure(self, settings: Settings) -> None:
+        if self._clients.in_use:
+            raise ConfigurationError("config_from_object comes before the first send")
+        producer = Producer(settings, self._environment)
+        self._settings = settings
+        self._outbox.producer = producer
+        self._reader.configure(settings)
 
     # -- tasks -----------------------------------------------------------------------------------------------
 
@@ -204,35 +230,14 @@ class AsyncQ:
 
     def make_broker(self) -> Broker:
         """A broker as the settings say, not yet opened and the caller's own. Raises ConfigurationError."""
-        settings = self._settings
-        source = settings.broker
-        config = self._driver_config(source, settings.broker_transport_options, settings.broker_use_ssl)
-        return make_broker(source, config)
+        return self._drivers.broker(self._settings)
 
     def make_backend(self) -> ResultBackend | None:
         """A result backend as the settings say, not yet opened and the caller's own; None where there is none.
 
         Raises ConfigurationError.
         """
-        settings = self._settings
-        source = settings.backend
-        if source is None:
-            return None
-        options = settings.result_backend_transport_options
-        return make_backend(source, self._driver_config(source, options, settings.redis_backend_use_ssl))
-
-    def _driver_config(
-        self, source: object, options: Mapping[str, Any], tls: Mapping[str, Any] | bool | None
-    ) -> DriverConfig:
-        return DriverConfig(
-            url=source if isinstance(source, str) else "",
-            app=self.name,
-            environment=self._environment,
-            options=options,
-            tls=tls,
-            timeout=self._settings.network_timeout,
-            shared=self._shared,
-        )
+        return self._drivers.backend(self._settings)
 
     def _make_client(self) -> Client:
         return Client(self.make_broker, self.make_backend, timeout=self._settings.network_timeout)
@@ -259,84 +264,30 @@ class AsyncQ:
         for module in self._settings.modules:
             importlib.import_module(module)
 
-    def worker(
-        self,
-        *,
-        queues: Sequence[str] | None = None,
-        concurrency: int | None = None,
-        threads: int | None = None,
-        name: str | None = None,
-        lease: float | None = None,
-        shutdown_timeout: float | None = None,
-        burst: bool = False,
-    ) -> Worker:
-        """A worker for this process: `async with queue.worker(): …`. It handles no signals.
+    def worker(self, **options: Unpack[WorkerOptions]) -> Worker:
+        """A worker for this process: `async with queue.worker(concurrency=500): …`. It handles no signals.
 
-        None means: as the settings say. `name` is the first part of the node name `<name>@<host>`; `lease` and
-        `shutdown_timeout` are in seconds; with `burst` the worker ends when its queues are empty.
-        Imports the modules of `include` first. Raises ConfigurationError.
+        Imports the modules of `include` first. Raises TypeError, ConfigurationError.
         """
-        from asyncq.worker import Worker, WorkerSetup
+        from asyncq.worker import Worker
 
         self.import_modules()
-        settings = self._settings
-        coroutines = settings.concurrency if concurrency is None else concurrency
-        accept = (*settings.accept_content, settings.serializer)
         return Worker(
-            WorkerSetup(
+            worker_setup(
                 app=self.name,
-                name="asyncq" if name is None else name,
-                tasks=dict(self._definitions()),
+                tasks={name: task.definition for name, task in self._tasks.items()},
                 broker=self.make_broker(),
                 backend=self.make_backend(),
-                queues=self.queues(queues),
+                queues=self.queues(options.get("queues")),
                 environment=self._environment,
-                concurrency=coroutines,
-                threads=threads or settings.threads or min(coroutines, 64),
-                lease=settings.lease if lease is None else lease,
-                start_timeout=settings.start_timeout,
-                shutdown_timeout=settings.shutdown_timeout if shutdown_timeout is None else shutdown_timeout,
-                burst=burst,
-                limits=settings.limits,
-                accept=tuple(dict.fromkeys(accept)),
-                ignore_result=settings.ignore_result,
-                store_errors_even_if_ignored=settings.store_errors_even_if_ignored,
-                track_started=settings.track_started,
-                acks_late=settings.acks_late,
-                timezone=settings.tzinfo,
-                result_expires=settings.result_expires,
-                result_failure_expires=settings.result_failure_expires,
-                result_serializer=settings.result_serializer,
-                result_compression=settings.result_compression,
-                result_extended=settings.result_extended,
+                settings=self._settings,
+                options=options,
             )
         )
 
-    async def run_worker(
-        self,
-        *,
-        queues: Sequence[str] | None = None,
-        concurrency: int | None = None,
-        threads: int | None = None,
-        name: str | None = None,
-        lease: float | None = None,
-        shutdown_timeout: float | None = None,
-        burst: bool = False,
-    ) -> None:
-        """Run a worker until it ends or this task is cancelled. The options are those of `worker`."""
-        worker = self.worker(
-            queues=queues,
-            concurrency=concurrency,
-            threads=threads,
-            name=name,
-            lease=lease,
-            shutdown_timeout=shutdown_timeout,
-            burst=burst,
-        )
-        await worker.run()
-
-    def _definitions(self) -> Iterator[tuple[str, TaskDefinition]]:
-        return ((name, task.definition) for name, task in self._tasks.items())
+    async def run_worker(self, **options: Unpack[WorkerOptions]) -> None:
+        """Run a worker until it ends, or until this call is cancelled. The options are those of `worker`."""
+        await self.worker(**options).run()
 
 
 def _make_task(definition: TaskDefinition, outbox: Outbox) -> Task[..., Any]:

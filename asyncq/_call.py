@@ -39,6 +39,9 @@ class SendOptions(TypedDict, total=False):
     serializer: str | None
     #: Short name of a compression (`zlib`, `bz2`, …).
     compression: str | None
+    #: Seconds, as for tasks; they can only lower what the task itself has.
+    soft_time_limit: float | None
+    time_limit: float | None
     #: Name to show in logs and monitors instead of the task's.
     shadow: str | None
 
@@ -58,6 +61,8 @@ class CallOptions(Struct, frozen=True, kw_only=True, omit_defaults=True):
     ignore_result: bool | None = None
     serializer: str | None = None
     compression: str | None = None
+    soft_time_limit: float | None = None
+    time_limit: float | None = None
     shadow: str | None = None
 
     def merged(self, **options: Unpack[SendOptions]) -> CallOptions:

@@ -6,7 +6,7 @@ import inspect
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import PurePath
-from typing import Any, Concatenate, ParamSpec, Protocol, TypedDict, TypeVar, overload
+from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypedDict, TypeVar, overload
 
 from asyncq._context import Context
 from asyncq._definition import TaskDefinition, TaskOptions
@@ -43,6 +43,12 @@ class DeclaredOptions(TypedDict, total=False):
     store_errors_even_if_ignored: bool | None
     track_started: bool | None
     acks_late: bool | None
+    acks_on_failure_or_timeout: bool | None
+    #: Seconds.
+    soft_time_limit: float | None
+    time_limit: float | None
+    #: Of a `def` task.
+    executor: Literal["thread", "process"]
     max_retries: int | None
     retry_on: Sequence[type[Exception]]
     dont_retry_on: Sequence[type[Exception]]

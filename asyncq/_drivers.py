@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from asyncq.driver import Broker, DriverConfig, ResultBackend
+from asyncq.driver import Broker, DriverConfig, Environment, ResultBackend
 from asyncq.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from asyncq._settings import Settings
 
 __all__ = [
     "EMBEDDED_SCHEMES",
     "BackendSource",
     "BrokerSource",
+    "Drivers",
     "is_source",
-    "make_backend",
-    "make_broker",
     "normalize_url",
     "scheme_of",
 ]
+
+T = TypeVar("T")
 
 #: A URL; a callable that makes a driver (its class, say); or a driver that was made already, which serves one user.
 BrokerSource: TypeAlias = str | Broker | Callable[[DriverConfig], Broker]
@@ -56,18 +60,57 @@ def scheme_of(url: str) -> str:
     return url.partition(":")[0].lower()
 
 
-def make_broker(source: BrokerSource, config: DriverConfig) -> Broker:
-    """A broker of its own for whoever asks. Raises ConfigurationError."""
-    if isinstance(source, str):
-        return cast("Broker", _factory(_BROKERS, scheme_of(config.url))(config))
-    return source(config) if callable(source) else source
+class Drivers:
+    """Makes an app's drivers. Each is its caller's own, and not yet opened."""
 
+    def __init__(self, app: str, environment: Environment) -> None:
+        self._app = app
+        self._environment = environment
+        #: Where in-process drivers keep what their instances share.
+        self._shared: dict[str, Any] = {}  # Any: the drivers' own
+        self._handed_out: set[int] = set()
 
-def make_backend(source: BackendSource, config: DriverConfig) -> ResultBackend:
-    """A result backend of its own for whoever asks. Raises ConfigurationError."""
-    if isinstance(source, str):
-        return cast("ResultBackend", _factory(_BACKENDS, scheme_of(config.url))(config))
-    return source(config) if callable(source) else source
+    def broker(self, settings: Settings) -> Broker:
+        """Raises ConfigurationError."""
+        source = settings.broker
+        if not isinstance(source, str) and not callable(source):
+            return self._only_once(source)
+        make = _factory(_BROKERS, scheme_of(source)) if isinstance(source, str) else source
+        return make(self._config(source, settings, settings.broker_transport_options, settings.broker_use_ssl))
+
+    def backend(self, settings: Settings) -> ResultBackend | None:
+        """None where no results are kept. Raises ConfigurationError."""
+        source = settings.backend
+        if source is None:
+            return None
+        if not isinstance(source, str) and not callable(source):
+            return self._only_once(source)
+        make = _factory(_BACKENDS, scheme_of(source)) if isinstance(source, str) else source
+        options = settings.result_backend_transport_options
+        return make(self._config(source, settings, options, settings.redis_backend_use_ssl))
+
+    def _config(
+        self, source: object, settings: Settings, options: Mapping[str, Any], tls: Mapping[str, Any] | bool | None
+    ) -> DriverConfig:
+        return DriverConfig(
+            url=source if isinstance(source, str) else "",
+            app=self._app,
+            environment=self._environment,
+            options=options,
+            tls=tls,
+            timeout=settings.network_timeout,
+            shared=self._shared,
+        )
+
+    def _only_once(self, driver: T) -> T:
+        """A driver that was made outside. Whoever gets it closes it, so it can't serve a client and a worker."""
+        if id(driver) in self._handed_out:
+            raise ConfigurationError(
+                f"the {type(driver).__name__} that the app was given is in use: a driver serves one client or one "
+                "worker; give a URL or a callable that makes drivers"
+            )
+        self._handed_out.add(id(driver))
+        return driver
 
 
 def _factory(group: str, scheme: str) -> Callable[[DriverConfig], Any]:  # Any: each group has its own Protocol

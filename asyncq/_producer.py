@@ -90,6 +90,8 @@ class Producer:
         if options is not NO_OPTIONS or plan.expires is not None:
             self._set_dates(message, options, plan.expires)
             message.shadow = options.shadow
+            message.time_limit = options.time_limit
+            message.soft_time_limit = options.soft_time_limit
         publication = Publication(
             message=_encode(message, options.headers, self._limits),
             queue=plan.queue,

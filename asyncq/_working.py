@@ -1,0 +1,102 @@
+"""From an app's settings and a worker's options to what a worker is told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from asyncq._definition import TaskDefinition
+from asyncq._settings import Settings
+from asyncq.driver import Broker, Environment, Queue, ResultBackend
+from asyncq.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from asyncq.worker import WorkerSetup
+
+__all__ = ["WorkerOptions", "worker_setup"]
+
+#: Threads for `def` tasks where nobody says how many.
+_MOST_THREADS = 64
+
+
+class WorkerOptions(TypedDict, total=False):
+    """What one worker may be told. None means: as the settings say."""
+
+    #: Names of the queues to serve, and no others.
+    queues: Sequence[str] | None
+    #: Coroutine tasks at a time.
+    concurrency: int | None
+    #: `def` tasks at a time.
+    threads: int | None
+    #: First part of the node name `<name>@<host>`; by default `asyncq`.
+    name: str | None
+    #: Seconds until an unextended delivery may go to somebody else.
+    lease: float | None
+    #: Seconds that running tasks get after a stop was asked for.
+    shutdown_timeout: float | None
+    #: End when the queues are empty and nothing runs.
+    burst: bool
+
+
+def worker_setup(
+    *,
+    app: str,
+    tasks: Mapping[str, TaskDefinition],
+    broker: Broker,
+    backend: ResultBackend | None,
+    queues: Sequence[Queue],
+    environment: Environment,
+    settings: Settings,
+    options: WorkerOptions,
+) -> WorkerSetup:
+    """Options over settings. Raises TypeError for an unknown option, ConfigurationError for a value that won't do."""
+    from asyncq.worker import WorkerSetup
+
+    unknown = options.keys() - WorkerOptions.__annotations__.keys()
+    if unknown:
+        raise TypeError(f"unknown options of a worker: {', '.join(sorted(unknown))}")
+    concurrency = _positive("concurrency", options.get("concurrency"), settings.concurrency)
+    threads = settings.threads or min(concurrency, _MOST_THREADS)
+    return WorkerSetup(
+        app=app,
+        name=options.get("name") or "asyncq",
+        tasks=tasks,
+        broker=broker,
+        backend=backend,
+        queues=queues,
+        environment=environment,
+        concurrency=concurrency,
+        threads=_positive("threads", options.get("threads"), threads),
+        lease=_positive("lease", options.get("lease"), settings.lease),
+        start_timeout=settings.start_timeout,
+        shutdown_timeout=_first(options.get("shutdown_timeout"), settings.shutdown_timeout),
+        kill_grace=settings.kill_grace,
+        burst=options.get("burst", False),
+        limits=settings.limits,
+        # What the app itself sends must be readable to its own workers.
+        accept=tuple(dict.fromkeys((*settings.accept_content, settings.serializer))),
+        ignore_result=settings.ignore_result,
+        store_errors_even_if_ignored=settings.store_errors_even_if_ignored,
+        track_started=settings.track_started,
+        acks_late=settings.acks_late,
+        acks_on_failure_or_timeout=settings.acks_on_failure_or_timeout,
+        soft_time_limit=settings.soft_time_limit,
+        time_limit=settings.time_limit,
+        timezone=settings.tzinfo,
+        result_expires=settings.result_expires,
+        result_failure_expires=settings.result_failure_expires,
+        result_serializer=settings.result_serializer,
+        result_compression=settings.result_compression,
+        result_extended=settings.result_extended,
+    )
+
+
+def _first(given: Any, default: Any) -> Any:  # Any: one type at each call
+    return default if given is None else given
+
+
+def _positive(name: str, given: Any, default: Any) -> Any:  # Any: int or float, as the caller's default
+    value = _first(given, default)
+    if not value > 0:
+        raise ConfigurationError(f"{name} must be greater than 0, not {value}")
+    return value
