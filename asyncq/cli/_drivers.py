@@ -1,0 +1,34 @@
+"""What commands that talk to a server directly have in common."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from asyncq import AsyncQ
+
+
+class _Driver(Protocol):
+    async def open(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+DriverT = TypeVar("DriverT", bound=_Driver)
+
+
+@asynccontextmanager
+async def opened(driver: DriverT) -> AsyncGenerator[DriverT]:
+    """A broker or a backend that is open inside the block, and closed after it whatever happens."""
+    try:
+        await driver.open()
+        yield driver
+    finally:
+        await driver.close()
+
+
+def queue_names(queue: AsyncQ, chosen: tuple[str, ...] | None) -> tuple[str, ...]:
+    """The chosen queues, or those that a worker of this app serves when nobody says which."""
+    return tuple(each.name for each in queue.queues(chosen))

@@ -1,0 +1,130 @@
+"""What `asyncq check` looks at."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Generator
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib.util import find_spec
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from asyncq.cli._drivers import opened, queue_names
+from asyncq.errors import AsyncqError, BackendConnectionError, BrokerConnectionError
+
+if TYPE_CHECKING:
+    from asyncq import AsyncQ
+    from asyncq.driver import Broker, BrokerCapabilities, ResultBackend
+
+
+class Verdict(StrEnum):
+    """How one thing stands."""
+
+    OK = "ok"
+    #: It works, and there is something to know.
+    NOTE = "note"
+    FAILED = "failed"
+    UNREACHABLE = "unreachable"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    subject: str
+    verdict: Verdict
+    text: str
+
+
+async def examine(queue: AsyncQ) -> list[Finding]:
+    """Look at the app, its broker, its result backend and this machine, and go on where one of them fails."""
+    return [
+        *_tasks(queue),
+        *[finding async for finding in _guarded("broker", lambda: _broker(queue))],
+        *[finding async for finding in _guarded("results", lambda: _results(queue))],
+        *_machine(),
+    ]
+
+
+async def _guarded(subject: str, look: Callable[[], AsyncGenerator[Finding]]) -> AsyncGenerator[Finding]:
+    """What `look` finds; and the failure that ended it, as one more finding."""
+    try:
+        async for finding in look():
+            yield finding
+    except (BrokerConnectionError, BackendConnectionError) as error:
+        yield Finding(subject, Verdict.UNREACHABLE, str(error))
+    except AsyncqError as error:
+        yield Finding(subject, Verdict.FAILED, str(error))
+
+
+def _tasks(queue: AsyncQ) -> Generator[Finding]:
+    if queue.tasks:
+        yield Finding("tasks", Verdict.OK, ", ".join(sorted(queue.tasks)))
+    else:
+        yield Finding("tasks", Verdict.NOTE, "none: this app can send, but a worker of it has nothing to run")
+
+
+async def _broker(queue: AsyncQ) -> AsyncGenerator[Finding]:
+    started = perf_counter()
+    async with opened(queue.make_broker()) as broker:
+        yield Finding("broker", Verdict.OK, f"{broker.address} answers ({_milliseconds(started)})")
+        for finding in _weaknesses(broker.capabilities):
+            yield finding
+        for name in queue_names(queue, None):
+            yield await _depth(broker, name)
+
+
+def _weaknesses(capabilities: BrokerCapabilities) -> Generator[Finding]:
+    if not capabilities.shared:
+        yield Finding("broker", Verdict.NOTE, "it lives in one process: nothing sent elsewhere arrives here")
+    elif not capabilities.durable:
+        yield Finding("broker", Verdict.NOTE, "messages do not survive its restart")
+
+
+async def _depth(broker: Broker, name: str) -> Finding:
+    depth = await broker.depth(name)
+    if depth.dead:
+        text = f"{depth.dead} dead letters wait for you, {depth.ready} messages for a worker"
+        return Finding(f"queue {name}", Verdict.NOTE, text)
+    return Finding(f"queue {name}", Verdict.OK, f"{depth.ready} messages wait for a worker")
+
+
+async def _results(queue: AsyncQ) -> AsyncGenerator[Finding]:
+    backend = queue.make_backend()
+    if backend is None:
+        yield Finding(
+            "results", Verdict.NOTE, "kept nowhere, so nobody can ask for one; AsyncQ(…, backend=…) keeps them"
+        )
+        return
+    started = perf_counter()
+    async with opened(backend):
+        if await _keeps_records(backend):
+            text = f"{backend.address} keeps what it is given ({_milliseconds(started)})"
+            yield Finding("results", Verdict.OK, text)
+        else:
+            yield Finding("results", Verdict.FAILED, f"{backend.address} does not give back what was stored")
+
+
+async def _keeps_records(backend: ResultBackend) -> bool:
+    from asyncq._clock import new_id
+    from asyncq.driver import StoredResult
+    from asyncq.protocol import ResultRecord, encode_result
+
+    probe = new_id()
+    record = encode_result(ResultRecord(task_id=probe, status="SUCCESS"))
+    await backend.store([StoredResult(task_id=probe, record=record, status="SUCCESS", expires=60)])
+    try:
+        return await backend.get([probe]) == [record]
+    finally:
+        await backend.forget([probe])
+
+
+def _machine() -> Generator[Finding]:
+    if find_spec("uvloop") is None:
+        yield Finding(
+            "speed", Verdict.NOTE, "uvloop is not installed; a worker is faster with it: pip install 'asyncq[fast]'"
+        )
+
+
+def _milliseconds(started: float) -> str:
+    return f"{(perf_counter() - started) * 1000:.0f} ms"

@@ -1,0 +1,63 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+
+class LogFormat(StrEnum):
+    """How a line of the log looks."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class LogLevel(StrEnum):
+    """The least that is logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+    CRITICAL = "critical"
+
+
+class LoopKind(StrEnum):
+    """Whose event loop runs a worker."""
+
+    AUTO = "auto"
+    ASYNCIO = "asyncio"
+    UVLOOP = "uvloop"
+
+
+#: The first argument of every command.
+AppArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="APP",
+        help="Where the AsyncQ is: `module:name` or `path/to/file.py:name`; `:name` may go where there is only one.",
+        show_default=False,
+    ),
+]
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one line of JSON instead, for scripts.")]
+
+QueuesOption = Annotated[
+    str | None,
+    typer.Option("--queues", "-Q", metavar="A,B", help="These queues, and no others.", show_default=False),
+]
+
+TimeoutOption = Annotated[
+    float | None,
+    typer.Option("--timeout", min=0, metavar="SECONDS", help="Wait no longer than this.", show_default=False),
+]
+
+
+def split_names(names: str | None) -> tuple[str, ...] | None:
+    """`"a, b"` as `("a", "b")`; None as it is."""
+    if names is None:
+        return None
+    return tuple(name.strip() for name in names.split(",") if name.strip())

@@ -1,0 +1,42 @@
+"""SIGTERM and SIGINT as a worker process understands them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from asyncq.worker import Worker
+
+logger = logging.getLogger(__name__)
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+@contextmanager
+def stopped_by_signals(worker: Worker) -> Generator[None]:
+    """While the block runs, the first signal lets running tasks end, and the second one doesn't wait for them."""
+    loop = asyncio.get_running_loop()
+    asked = False
+
+    def stop(number: int) -> None:
+        nonlocal asked
+        name = signal.Signals(number).name
+        if asked:
+            logger.warning("%s again: stopping at once", name)
+        else:
+            logger.info("%s: taking nothing new, finishing what runs; once more stops at once", name)
+        worker.stop(now=asked)
+        asked = True
+
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, stop, number)
+    try:
+        yield
+    finally:
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)
