@@ -1,0 +1,28 @@
+"""What asyncq's Redis broker and Redis result backend share: URL, options, connections, scripts, errors."""
+
+from .endpoint import Endpoint, parse_endpoint
+from .errors import BACKEND_ERRORS, BROKER_ERRORS, ErrorFamily, translate
+from .link import Link, Script
+from .options import BackendOptions, BrokerOptions, QueueOrder, read_backend_config, read_broker_config
+from .server import ServerInfo, check_server
+from .session import Command, Session
+
+__all__ = [
+    "BACKEND_ERRORS",
+    "BROKER_ERRORS",
+    "BackendOptions",
+    "BrokerOptions",
+    "Command",
+    "Endpoint",
+    "ErrorFamily",
+    "Link",
+    "QueueOrder",
+    "Script",
+    "ServerInfo",
+    "Session",
+    "check_server",
+    "parse_endpoint",
+    "read_backend_config",
+    "read_broker_config",
+    "translate",
+]

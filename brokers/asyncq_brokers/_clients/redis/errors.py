@@ -1,0 +1,82 @@
+"""What redis-py raises, in asyncq's words: the one place where its errors and the server's are translated."""
+
+from __future__ import annotations
+
+import asyncio
+
+from msgspec import Struct
+from redis.exceptions import (
+    AuthenticationError,
+    AuthenticationWrongNumberOfArgsError,
+    BusyLoadingError,
+    MasterDownError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    ResponseError,
+)
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from asyncq.errors import (
+    AsyncqError,
+    BackendConnectionError,
+    BackendError,
+    BackendFull,
+    BrokerConnectionError,
+    BrokerError,
+    BrokerFull,
+    ConfigurationError,
+)
+
+__all__ = ["BACKEND_ERRORS", "BROKER_ERRORS", "ErrorFamily", "foreign_cancellation", "translate"]
+
+
+class ErrorFamily(Struct, frozen=True):
+    """The classes that one kind of driver raises."""
+
+    #: Not reached, lost, too slow: the fate of the call is unknown.
+    connection: type[AsyncqError]
+    #: Out of memory.
+    full: type[AsyncqError]
+    #: Any other refusal.
+    refused: type[AsyncqError]
+
+
+BROKER_ERRORS = ErrorFamily(BrokerConnectionError, BrokerFull, BrokerError)
+BACKEND_ERRORS = ErrorFamily(BackendConnectionError, BackendFull, BackendError)
+
+#: Answers of a server that is not (or no longer) the one to talk to; another may stand at its address in a moment.
+_WRONG_SERVER = (
+    ReadOnlyError,
+    MasterDownError,
+    BusyLoadingError,
+)
+_WRONG_SERVER_CODES = ("READONLY", "MASTERDOWN", "LOADING", "NOREPLICAS", "UNBLOCKED", "FAILOVER")
+_CREDENTIALS = (AuthenticationError, AuthenticationWrongNumberOfArgsError)
+_CREDENTIAL_CODES = ("NOAUTH", "WRONGPASS")
+
+
+def foreign_cancellation(error: BaseException) -> bool:
+    """True for a CancelledError that nobody asked for: a library's way of saying that its connection died."""
+    task = asyncio.current_task()
+    return type(error) is asyncio.CancelledError and (task is None or task.cancelling() == 0)
+
+
+def translate(error: BaseException, family: ErrorFamily, address: str) -> AsyncqError:
+    """An error of redis-py, of the operating system or of asyncio as the driver's own."""
+    if isinstance(error, AsyncqError):
+        return error
+    text = str(error) or type(error).__name__
+    code = text.partition(" ")[0]
+    if isinstance(error, _CREDENTIALS) or code in _CREDENTIAL_CODES:
+        return ConfigurationError(f"Redis at {address} refuses our credentials: {text}")
+    if isinstance(error, ResponseError) and "DB index is out of range" in text:
+        return ConfigurationError(f"Redis at {address} has no such database")
+    if isinstance(error, OutOfMemoryError) or code == "OOM" or "OOM command not allowed" in text:
+        return family.full(f"Redis at {address} is full: {text}")
+    if isinstance(error, _WRONG_SERVER) or code in _WRONG_SERVER_CODES:
+        return family.connection(f"Redis at {address} does not serve: {text}")
+    if isinstance(error, ResponseError):
+        return family.refused(f"Redis at {address} refused: {text}")
+    if isinstance(error, TimeoutError | RedisTimeoutError | asyncio.CancelledError):
+        return family.connection(f"Redis at {address} did not answer in time")
+    return family.connection(f"lost the connection to Redis at {address}: {text}")

@@ -1,0 +1,13 @@
+-- Move records that turned out to be no JSON out of the hash that Celery reads.
+--
+-- KEYS: none, unacked, unacked_index, unreadable. ARGV: tags.
+redis.call('DEL', KEYS[1])
+for _, tag in ipairs(ARGV) do
+  local value = redis.call('HGET', KEYS[2], tag)
+  if value then
+    redis.call('HSET', KEYS[4], tag, value)
+    redis.call('HDEL', KEYS[2], tag)
+    redis.call('ZREM', KEYS[3], tag)
+  end
+end
+return #ARGV

@@ -1,0 +1,3 @@
+-- Give a lock back, if it still is ours. KEYS: the lock. ARGV: our token.
+if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+return 0
