@@ -39,7 +39,9 @@ if TYPE_CHECKING:
         RemoteTaskError,
         ResultTimeout,
         Retry,
+        SoftTimeLimitExceeded,
         TaskError,
+        TimeLimitExceeded,
     )
 
 __all__ = [
@@ -60,9 +62,11 @@ __all__ = [
     "ResultTimeout",
     "Retry",
     "Signature",
+    "SoftTimeLimitExceeded",
     "Task",
     "TaskError",
     "TaskState",
+    "TimeLimitExceeded",
     "__version__",
 ]
 

@@ -137,7 +137,7 @@ def _nearest(name: str, namespace: str | None) -> str | None:
         known: list[str] = [f"{namespace}_{each}".upper() for each in CELERY_SETTINGS]
     else:
         known = [*CELERY_SETTINGS, *_OLD_NAMES]
-    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.8)), None)
+    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.85)), None)
 
 
 def _is_plain(value: object) -> bool:

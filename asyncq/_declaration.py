@@ -109,6 +109,9 @@ def read_options(options: dict[str, Any]) -> tuple[str | None, TaskOptions]:
     if backoff is False:
         raise ValueError("retry_backoff: asyncq always waits between retries; give the seconds before the first one")
     given["retry_backoff"] = 1.0 if backoff is True else float(backoff)
+    soft, hard = given.get("soft_time_limit"), given.get("time_limit")
+    if soft is not None and hard is not None and soft > hard:
+        raise ValueError(f"soft_time_limit ({soft:g}) must not be above time_limit ({hard:g})")
     priority = given.get("priority")
     if priority is not None and not 0 <= priority <= 255:
         raise ValueError(f"priority must be from 0 to 255, not {priority}")
@@ -121,10 +124,13 @@ def define(fn: Callable[..., Any], name: str | None, options: TaskOptions) -> Ta
         raise TypeError(f"a task is made of a function, not of {fn!r}")
     if inspect.isasyncgenfunction(fn) or inspect.isgeneratorfunction(fn):
         raise TypeError(f"{fn.__qualname__} is a generator: a task returns its result, it doesn't yield it")
+    is_coroutine = inspect.iscoroutinefunction(fn)
+    if is_coroutine and options.executor == "process":
+        raise TypeError(f"{fn.__qualname__} is a coroutine function, which runs on the loop: executor= is for `def`")
     return TaskDefinition(
         name=name or task_name(fn),
         fn=fn,
-        is_coroutine=inspect.iscoroutinefunction(inspect.unwrap(fn)) or inspect.iscoroutinefunction(fn),
+        is_coroutine=is_coroutine,
         takes_context=takes_context(fn),
         options=options,
     )
@@ -140,8 +146,8 @@ def task_name(fn: Callable[..., Any]) -> str:
     if module in {"__main__", "__mp_main__"}:
         main = sys.modules[module]
         spec = getattr(main, "__spec__", None)
-        file = getattr(main, "__file__", None)
-        module = spec.name if spec is not None else PurePath(file).stem if file else "__main__"
+        stem = PurePath(getattr(main, "__file__", None) or "").stem
+        module = spec.name if spec is not None else stem if stem.isidentifier() else "__main__"
     return f"{module}.{fn.__qualname__}"
 
 

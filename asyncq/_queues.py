@@ -69,7 +69,9 @@ class QueueTable:
             return
         if isinstance(queues, Mapping):
             for name, options in cast("Mapping[Any, Any]", queues).items():
-                yield self._from_options(str(name), options or {})
+                if options is not None and not isinstance(options, Mapping):
+                    raise ConfigurationError(f"queues: the options of {name!r} must be a mapping")
+                yield self._from_options(str(name), cast("Mapping[str, Any]", options or {}))
         elif isinstance(queues, Iterable) and not isinstance(queues, str):
             for each in cast("Iterable[Any]", queues):
                 yield self._from_item(each)

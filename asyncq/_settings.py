@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Annotated, Any, TypedDict, cast
@@ -90,7 +91,7 @@ class SettingsOptions(TypedDict, total=False):
     accept_content: Sequence[str]
     accept_compression: Sequence[str]
     max_message_bytes: int
-    timezone: str
+    timezone: str | tzinfo
     enable_utc: bool
     result_serializer: str
     result_compression: str | None
@@ -137,6 +138,21 @@ def _or_for_ever(value: object) -> object:
 def _names(value: object) -> object:
     """Several names may be given as one text with commas, as environment variables have it."""
     return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
+
+
+def _structure(value: object) -> object:
+    """Lists and mappings may be given as JSON, as environment variables have them."""
+    if not isinstance(value, str) or not value.startswith(("[", "{")):
+        return value
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError:
+        raise ValueError("is no valid JSON") from None
+
+
+def _queues(value: object) -> object:
+    structure = _structure(value)
+    return _names(structure) if isinstance(structure, str) else structure
 
 
 def _content_types(value: object) -> object:
@@ -202,9 +218,9 @@ class Settings(BaseSettings):
     #: 0 to 255.
     default_priority: int | None = Field(None, ge=0, le=255)
     #: Celery's `task_queues`: names, or a mapping of names to options. Any: `QueueTable` reads it.
-    queues: Any = None
+    queues: Annotated[Any, pydantic.BeforeValidator(_queues)] = None
     #: Celery's `task_routes`: a map, a list of pairs, a function, or a list of such. Any: `Router` reads it.
-    routes: Any = None
+    routes: Annotated[Any, pydantic.BeforeValidator(_structure)] = None
     #: A queue that `queues` doesn't name is made up when it is used; else its use is an error.
     create_missing_queues: bool = True
 
@@ -260,6 +276,11 @@ class Settings(BaseSettings):
     shutdown_timeout: Annotated[float, pydantic.BeforeValidator(_seconds)] = Field(8.0, ge=0)
     #: Seconds that a server may stay away when the worker starts.
     start_timeout: _Seconds = 30.0
+
+    @pydantic.field_validator("timezone", mode="before")
+    @classmethod
+    def _timezone_by_name(cls, value: object) -> object:
+        return str(value) if isinstance(value, tzinfo) else value
 
     @pydantic.field_validator("timezone")
     @classmethod

@@ -1,0 +1,96 @@
+"""From URLs, callables and instances to drivers."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import EntryPoint
+
+import pytest
+from msgspec.structs import replace
+
+from asyncq import AsyncQ, ConfigurationError, _drivers
+from asyncq.driver import DriverConfig
+from asyncq_backends.memory import MemoryBackend
+from asyncq_brokers.memory import MemoryBroker
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, target: str) -> None:
+    """Let the scheme `fancy://` be served by `target`."""
+    entry = EntryPoint(name="fancy", value=target, group="asyncq.brokers")
+    monkeypatch.setattr(_drivers, "_entries", lambda group: {"fancy": entry})
+
+
+def test_each_caller_gets_drivers_of_its_own_on_the_same_store() -> None:
+    queue = AsyncQ("shop", broker="memory://")
+    first, second = queue.make_broker(), queue.make_broker()
+    assert isinstance(first, MemoryBroker)
+    assert first is not second
+    assert isinstance(queue.make_backend(), MemoryBackend)
+
+
+def test_no_backend_is_none() -> None:
+    assert AsyncQ("shop", broker="redis://h").make_backend() is None
+
+
+def test_what_a_driver_is_told() -> None:
+    seen: list[DriverConfig] = []
+
+    def make(config: DriverConfig) -> MemoryBroker:
+        seen.append(config)
+        return MemoryBroker(replace(config, options={}))
+
+    queue = AsyncQ("shop", broker=make, broker_transport_options={"a": 1}, broker_use_ssl=True, network_timeout=3)
+    assert isinstance(queue.make_broker(), MemoryBroker)
+    (config,) = seen
+    assert (config.app, config.options, config.tls, config.timeout) == ("shop", {"a": 1}, True, 3.0)
+
+
+def test_an_instance_serves_one_user() -> None:
+    config = DriverConfig(url="memory://", app="shop", environment=AsyncQ("shop")._environment)
+    broker = MemoryBroker(config)
+    queue = AsyncQ("shop", broker=broker)
+    assert queue.make_broker() is broker
+    with pytest.raises(ConfigurationError, match="MemoryBroker that the app was given is in use"):
+        queue.make_broker()
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("amqp://u:canary@h", "broker amqp:// is not supported yet; there is memory://, "),
+        ("SQS://", "broker sqs:// is not supported yet"),
+        ("carrier-pigeon://canary", "broker carrier-pigeon:// has no driver installed"),
+    ],
+)
+def test_a_scheme_without_a_driver(url: str, text: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        AsyncQ("shop", broker=url).make_broker()
+    assert str(caught.value).startswith(text)
+    assert "canary" not in str(caught.value)
+    assert "redis://" in str(caught.value)
+
+
+def test_rpc_results_are_not_supported_yet() -> None:
+    with pytest.raises(ConfigurationError, match="result backend rpc:// is not supported yet"):
+        AsyncQ("shop", broker="memory://", backend="rpc://").make_backend()
+
+
+def test_a_missing_extra_ends_in_one_line_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "redis", None)
+    monkeypatch.setitem(sys.modules, "redis.asyncio", None)
+    for name in [name for name in sys.modules if name.startswith(("asyncq_brokers.redis", "asyncq_brokers._clients"))]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(ConfigurationError) as caught:
+        AsyncQ("shop", broker="redis://h").make_broker()
+    assert str(caught.value) == "redis:// needs an extra: pip install 'asyncq[redis]'"
+
+
+def test_any_other_import_error_passes_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, "not_installed_anywhere:Broker")
+    with pytest.raises(ModuleNotFoundError, match="not_installed_anywhere"):
+        AsyncQ("shop", broker="fancy://").make_broker()
+
+
+def test_a_third_partys_driver_is_found_by_its_scheme(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, "asyncq_brokers.memory:MemoryBroker")
+    assert isinstance(AsyncQ("shop", broker="fancy://").make_broker(), MemoryBroker)
