@@ -84,10 +84,11 @@ def encode_envelope(message: WireMessage, *, routing_key: str, exchange: str = "
         parts += (b'"correlation_id": ', encode_text(properties.correlation_id), b", ")
     if properties.reply_to is not None:
         parts += (b'"reply_to": ', encode_text(properties.reply_to), b", ")
+    parts.append(b'"delivery_mode": %d, ' % properties.delivery_mode)
     if properties.expiration is not None:
         parts += (b'"expiration": ', encode_text(properties.expiration), b", ")
     parts += (
-        b'"delivery_mode": %d, "delivery_info": {"exchange": ' % properties.delivery_mode,
+        b'"delivery_info": {"exchange": ',
         encode_text(exchange),
         b', "routing_key": ',
         encode_text(routing_key),
@@ -224,26 +225,34 @@ def _object(found: dict[str, Any], name: str) -> dict[str, Any]:
 
 def _lenient_properties(found: dict[str, Any]) -> _Properties:
     """Properties steer the way of a message, not its meaning: what is odd about them is left out."""
-
-    def text(name: str) -> str | None:
-        value = found.get(name)
-        return value if isinstance(value, str) and value.isprintable() else None
-
     priority = found.get("priority")
     if isinstance(priority, bool) or not isinstance(priority, int):
         priority = None
     expiration = found.get("expiration")
     if isinstance(expiration, int) and not isinstance(expiration, bool):
         expiration = str(expiration)
+    else:
+        expiration = _property_text(found, "expiration")
     info = found.get("delivery_info")
     return _Properties(
-        correlation_id=text("correlation_id"),
-        reply_to=text("reply_to"),
-        correlation_id_camel=text("correlationId"),
-        reply_to_camel=text("replyTo"),
+        correlation_id=_property_text(found, "correlation_id"),
+        reply_to=_property_text(found, "reply_to"),
+        correlation_id_camel=_property_text(found, "correlationId"),
+        reply_to_camel=_property_text(found, "replyTo"),
         priority=None if priority is None else min(max(priority, 0), _MAX_PRIORITY),
         delivery_mode=1 if found.get("delivery_mode") == 1 else 2,
-        expiration=expiration if isinstance(expiration, str) else None,
-        body_encoding=text("body_encoding"),
+        expiration=expiration,
+        body_encoding=_property_text(found, "body_encoding"),
         delivery_info=_DeliveryInfo(isinstance(info, dict) and cast("dict[str, Any]", info).get("redelivered") is True),
     )
+
+
+def _property_text(found: dict[str, Any], name: str) -> str | None:
+    value = found.get(name)
+    if not isinstance(value, str):
+        return None
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:  # a lone surrogate would fail later, on its way to a server
+        return None
+    return value

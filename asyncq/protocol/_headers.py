@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from asyncq.errors import DecodeError
+from asyncq.protocol._types import TaskMessage
 
 #: Headers that protocol 2 gives a meaning. The user's own may not take these names.
 PROTOCOL_HEADERS = frozenset(
@@ -77,24 +78,29 @@ class TaskHeaders(Struct):
 def read_headers(found: Mapping[str, Any]) -> TaskHeaders:
     """Headers that are a mapping already: as AMQP, or a protocol 1 body, has them. Raises DecodeError."""
     try:
-        return msgspec.convert(found, TaskHeaders)
-    except msgspec.ValidationError:
+        headers = msgspec.convert(found, TaskHeaders)
+    except (msgspec.ValidationError, UnicodeEncodeError):  # the second for a lone surrogate where a number should be
         return _read_leniently(found)
+    if headers.timelimit is not None:
+        headers.timelimit = _limits(headers.timelimit)  # msgspec lets NaN and infinity pass
+    return headers
 
 
-def fault_of_names(task: str | None, task_id: str | None) -> str | None:
-    """What is wrong with a task's name or id, if anything.
+def fault_of_names(message: TaskHeaders | TaskMessage) -> str | None:
+    """What is wrong with the task's name or one of the ids, if anything.
 
-    They become keys in stores and words in logs, so both must be short and printable.
+    They become keys in stores and words in logs, so all must be short and printable.
     """
+    task = message.task
     if not task:
         return NO_TASK
     if len(task) > _MAX_TASK_NAME or not task.isprintable():
         return f"the task's name must be printable and at most {_MAX_TASK_NAME} characters: {task!r:.80}"
-    if not task_id:
+    if not message.id:
         return f"the message for task {task} has no id"
-    if len(task_id) > _MAX_ID or not task_id.isprintable():
-        return f"the id must be printable and at most {_MAX_ID} characters: {task_id!r:.80}"
+    for found in (message.id, message.root_id, message.parent_id, message.group):
+        if found is not None and (len(found) > _MAX_ID or not found.isprintable()):
+            return f"ids must be printable and at most {_MAX_ID} characters: {found!r:.80}"
     return None
 
 

@@ -253,8 +253,7 @@ def _from_protocol_1(body: dict[object, Any], wire: WireMessage, how: _Body, lim
 
 
 def _to_message(headers: TaskHeaders, call: _Call, properties: Properties, body: _Body, protocol: int) -> TaskMessage:
-    task, task_id = headers.task, headers.id
-    fault = fault_of_names(task, task_id)
+    task, task_id, fault = headers.task, headers.id, fault_of_names(headers)
     if task is None or task_id is None or fault is not None:
         raise DecodeError(fault)
     args, kwargs, links = call

@@ -37,7 +37,7 @@ def encode_task(
     Raises EncodeError: a name or id that no reader takes, an argument that has no encoding, nesting or size beyond
     `limits`, a header of the user's with one of the protocol's names, a serialiser or compression that doesn't exist.
     """
-    fault = fault_of_names(message.task, message.id)
+    fault = fault_of_names(message)
     if fault is not None:
         raise EncodeError(fault)
     serializer = JSON if message.serializer == "json" else serializer_named(message.serializer)
