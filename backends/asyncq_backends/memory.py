@@ -7,6 +7,7 @@ lock guards it, and a change wakes watchers in their own loops.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
@@ -17,6 +18,7 @@ from msgspec import Struct
 
 from asyncq.driver import BackendCapabilities, DriverConfig, ResultBackend, StoredResult
 from asyncq.errors import BackendConnectionError, ConfigurationError
+from asyncq_backends._watcher import Watcher
 
 __all__ = ["MemoryBackend"]
 
@@ -25,43 +27,12 @@ SWEEP = 60.0
 
 
 class _Record(Struct, eq=False, frozen=True):
+    #: Counts all changes of the store.
+    version: int
     content: bytes
     success: bool
     #: Monotonic; infinity for ever.
     expires: float
-
-
-class _Watcher:
-    """One `watch`, maybe in another thread's loop: the last unread record of each task that changed."""
-
-    def __init__(self, task_ids: Sequence[str]) -> None:
-        self.task_ids = frozenset(task_ids)
-        self.loop = asyncio.get_running_loop()
-        self._unread: dict[str, bytes] = {}
-        self._something = asyncio.Event()
-        self._closed = False
-
-    def tell(self, task_id: str, record: bytes) -> None:
-        # Last in, last out: of several changes the newest comes alone, in its own turn.
-        self._unread.pop(task_id, None)
-        self._unread[task_id] = record
-        self._something.set()
-
-    def close(self) -> None:
-        self._closed = True
-        self._something.set()
-
-    def __aiter__(self) -> _Watcher:
-        return self
-
-    async def __anext__(self) -> tuple[str, bytes]:
-        while not self._unread:
-            if self._closed:
-                raise BackendConnectionError("the memory backend is closed")
-            self._something.clear()
-            await self._something.wait()
-        task_id = next(iter(self._unread))
-        return task_id, self._unread.pop(task_id)
 
 
 class _Store:
@@ -70,7 +41,8 @@ class _Store:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._records: dict[str, _Record] = {}
-        self._watchers: defaultdict[str, set[_Watcher]] = defaultdict(set)
+        self._watchers: defaultdict[str, set[Watcher]] = defaultdict(set)
+        self._versions = itertools.count()
         self._next_sweep = 0.0
 
     def put(self, results: Sequence[StoredResult], now: float) -> list[bool]:
@@ -88,15 +60,15 @@ class _Store:
             for task_id in task_ids:
                 self._records.pop(task_id, None)
 
-    def follow(self, watcher: _Watcher, now: float) -> None:
+    def follow(self, watcher: Watcher, now: float) -> None:
         """Tell the records of this moment, and from now on each change."""
         with self._lock:
             for task_id in watcher.task_ids:
                 self._watchers[task_id].add(watcher)
                 if record := self._find(task_id, now):
-                    watcher.tell(task_id, record.content)
+                    watcher.tell(task_id, record.content, record.version)
 
-    def unfollow(self, watcher: _Watcher) -> None:
+    def unfollow(self, watcher: Watcher) -> None:
         with self._lock:
             for task_id in watcher.task_ids:
                 self._watchers[task_id].discard(watcher)
@@ -119,13 +91,14 @@ class _Store:
         if before is not None and before.success:
             return False
         expires = float("inf") if result.expires is None else now + result.expires
-        self._records[result.task_id] = _Record(result.record, result.status == "SUCCESS", expires)
+        version = next(self._versions)
+        self._records[result.task_id] = _Record(version, result.record, result.status == "SUCCESS", expires)
         here = asyncio.get_running_loop()
         for watcher in self._watchers.get(result.task_id, ()):
             if watcher.loop is here:
-                watcher.tell(result.task_id, result.record)
+                watcher.tell(result.task_id, result.record, version)
             elif not watcher.loop.is_closed():
-                watcher.loop.call_soon_threadsafe(watcher.tell, result.task_id, result.record)
+                watcher.loop.call_soon_threadsafe(watcher.tell, result.task_id, result.record, version)
         return True
 
     def _sweep(self, now: float) -> None:
@@ -146,7 +119,7 @@ class MemoryBackend:
             raise ConfigurationError(f"memory:// has no options; found {', '.join(sorted(config.options))}")
         self._store = cast("_Store", config.shared.setdefault(f"asyncq_backends.memory {config.url}", _Store()))
         self._clock = config.environment.clock
-        self._watchers: set[_Watcher] = set()
+        self._watchers: set[Watcher] = set()
         self._closed = False
 
     @property
@@ -160,7 +133,7 @@ class MemoryBackend:
     async def close(self) -> None:
         self._closed = True
         for watcher in self._watchers:
-            watcher.close()
+            watcher.end(BackendConnectionError("the memory backend is closed"))
 
     async def store(self, results: Sequence[StoredResult]) -> list[bool]:
         await self._turn()
@@ -173,7 +146,7 @@ class MemoryBackend:
     @asynccontextmanager
     async def watch(self, task_ids: Sequence[str]) -> AsyncGenerator[AsyncIterator[tuple[str, bytes]]]:
         await self._turn()
-        watcher = _Watcher(task_ids)
+        watcher = Watcher(task_ids)
         self._watchers.add(watcher)
         try:
             self._store.follow(watcher, self._clock.monotonic())

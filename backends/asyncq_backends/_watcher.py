@@ -1,0 +1,50 @@
+"""One `watch` of a result backend: the changes that its reader hasn't taken yet."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+__all__ = ["Watcher"]
+
+
+class Watcher:
+    """An iterator over changes of some tasks. It belongs to the event loop in which it was made.
+
+    Of several changes of one task between two steps of the reader only the last is kept, so a slow reader costs no more
+    memory than it watches tasks.
+    """
+
+    def __init__(self, task_ids: Iterable[str]) -> None:
+        self.task_ids = frozenset(task_ids)
+        self.loop = asyncio.get_running_loop()
+        self._unread: dict[str, bytes] = {}
+        self._versions: dict[str, int] = {}
+        self._something = asyncio.Event()
+        self._error: Exception | None = None
+
+    def tell(self, task_id: str, record: bytes, version: int) -> None:
+        """Take note of a record, unless one of the same or a later version was told before."""
+        if version <= self._versions.get(task_id, -1):
+            return
+        self._versions[task_id] = version
+        self._unread.pop(task_id, None)  # it stands where its newest change does
+        self._unread[task_id] = record
+        self._something.set()
+
+    def end(self, error: Exception) -> None:
+        """Raise this, once all that was told is read."""
+        self._error = error
+        self._something.set()
+
+    def __aiter__(self) -> Watcher:
+        return self
+
+    async def __anext__(self) -> tuple[str, bytes]:
+        while not self._unread:
+            if self._error is not None:
+                raise self._error
+            self._something.clear()
+            await self._something.wait()
+        task_id = next(iter(self._unread))
+        return task_id, self._unread.pop(task_id)

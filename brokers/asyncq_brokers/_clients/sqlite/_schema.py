@@ -1,0 +1,81 @@
+"""The file's tables, and their version."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from asyncq.errors import ConfigurationError
+
+#: Marks the file as ours in its header, for `file` and for us ("asyq").
+APPLICATION_ID = int.from_bytes(b"asyq", "big")
+
+VERSION = 1
+
+#: `id` is the order within a queue and priority step: what comes back to its place keeps it, what goes behind the
+#: others gets a new one. AUTOINCREMENT, because operators name messages by it: no number may come twice.
+#: A message is leased (`token`), or parked (`due`), or ready; each has an index of its own, small and exact.
+#: A result that changes gets a new `id`, so that "what is new since" is one range.
+_TABLES = """
+CREATE TABLE message (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    queue TEXT NOT NULL,
+    step INTEGER NOT NULL,
+    redelivered INTEGER NOT NULL DEFAULT 0,
+    count INTEGER NOT NULL DEFAULT 0,
+    due REAL,
+    token TEXT,
+    node TEXT,
+    lease REAL,
+    until REAL,
+    content BLOB NOT NULL
+);
+CREATE INDEX message_ready ON message (queue, step) WHERE token IS NULL AND due IS NULL;
+CREATE INDEX message_leased ON message (until) WHERE token IS NOT NULL;
+CREATE INDEX message_parked ON message (due, queue) WHERE due IS NOT NULL;
+CREATE TABLE result (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    task_id TEXT NOT NULL UNIQUE,
+    success INTEGER NOT NULL,
+    expires REAL,
+    record BLOB NOT NULL
+);
+CREATE INDEX result_expiring ON result (expires) WHERE expires IS NOT NULL;
+"""
+
+
+def set_up(db: sqlite3.Connection, path: Path) -> None:
+    """Make sure of the write-ahead log and the tables. A file that isn't ours stays as it is.
+
+    Raises ConfigurationError.
+    """
+    if _is_current(db, path):
+        return
+    (mode,) = db.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode != "wal":
+        raise ConfigurationError(f"{path}: its file system (a network share?) can't share SQLite's log: use another")
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        if not _is_current(db, path):  # another process may have been first
+            for statement in filter(None, map(str.strip, _TABLES.split(";"))):
+                db.execute(statement)
+            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            db.execute(f"PRAGMA user_version = {VERSION}")
+        db.execute("COMMIT")
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
+
+
+def _is_current(db: sqlite3.Connection, path: Path) -> bool:
+    (application,) = db.execute("PRAGMA application_id").fetchone()
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if tables and application != APPLICATION_ID:
+        raise ConfigurationError(f"{path} is another program's database: name another file")
+    if version > VERSION:
+        raise ConfigurationError(
+            f"{path} was written by a newer asyncq (its format is {version}, this asyncq knows {VERSION}): "
+            "upgrade asyncq here, or name another file"
+        )
+    return bool(tables)

@@ -1,0 +1,179 @@
+"""The broker on a SQLite file, and its consumers."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from asyncq.driver import (
+    Broker,
+    BrokerCapabilities,
+    Consumer,
+    ConsumerOptions,
+    Dead,
+    Delivery,
+    DriverConfig,
+    Place,
+    Publication,
+    Queue,
+    QueueDepth,
+    Settlement,
+    Stored,
+)
+from asyncq.errors import BrokerConnectionError, BrokerFull, PublishError
+from asyncq_brokers._clients.sqlite import Bell, Connection, Failures, Session
+from asyncq_brokers._parcels import pack, pack_letter, tag_source
+from asyncq_brokers.sqlite import _rows
+from asyncq_brokers.sqlite._leases import Housekeeper
+
+T = TypeVar("T")
+
+#: SQLite's own limit for one value is 10^9 bytes; this leaves room for a copy of it beside.
+MAX_MESSAGE_BYTES = 256 * 1024 * 1024
+
+
+class SQLiteBroker:
+    """Option: `synchronous`, "normal" or "full" (see `_clients.sqlite`)."""
+
+    def __init__(self, config: DriverConfig) -> None:
+        self.capabilities = BrokerCapabilities(
+            priority_order="lowest-first", leases=True, shared=True, durable=True, max_message_bytes=MAX_MESSAGE_BYTES
+        )
+        self.connection = Connection(config, Failures(connection=BrokerConnectionError, full=BrokerFull))
+        self.environment = config.environment
+        self.new_tag = tag_source(config.environment.new_id)
+        self._consumers: set[SQLiteConsumer] = set()
+
+    @property
+    def address(self) -> str:
+        return str(self.connection.path)
+
+    async def open(self) -> None:
+        await self.connection.open()
+
+    async def close(self) -> None:
+        for consumer in list(self._consumers):
+            await consumer.close()
+        await self.connection.close()
+
+    async def declare(self, queues: Sequence[Queue]) -> None:
+        """Nothing: a queue exists once it is named."""
+
+    async def publish(self, publications: Sequence[Publication]) -> None:
+        parcels, failures = pack(publications, self.new_tag, max_bytes=MAX_MESSAGE_BYTES)
+        if parcels:
+            await self.connection.run(partial(_rows.add, parcels=parcels))
+        if failures:
+            raise PublishError(failures)
+
+    def consume(self, queues: Sequence[Queue], options: ConsumerOptions) -> SQLiteConsumer:
+        consumer = SQLiteConsumer(self, [queue.name for queue in queues], options)
+        self._consumers.add(consumer)
+        return consumer
+
+    def forget(self, consumer: SQLiteConsumer) -> None:
+        """The consumer is closed."""
+        self._consumers.discard(consumer)
+
+    async def release(self, node: str) -> int:
+        return await self.connection.run(partial(_rows.release, node=node))
+
+    async def depth(self, queue: str) -> QueueDepth:
+        return await self.connection.run(partial(_rows.depth, queue=queue))
+
+    async def purge(self, queue: str) -> int:
+        return await self.connection.run(partial(_rows.purge, queue=queue))
+
+    async def peek(self, queue: str, place: Place, *, limit: int = 100) -> list[Stored]:
+        return await self.connection.run(partial(_rows.peek, queue=queue, place=place, limit=limit))
+
+    async def move(self, queue: str, place: Place, keys: Sequence[str], *, until: float | None = None) -> int:
+        return await self.connection.run(partial(_rows.move, queue=queue, place=place, keys=keys, until=until))
+
+    async def drop(self, queue: str, place: Place, keys: Sequence[str]) -> int:
+        return await self.connection.run(partial(_rows.drop, queue=queue, place=place, keys=keys))
+
+
+class SQLiteConsumer:
+    def __init__(self, broker: SQLiteBroker, queues: Sequence[str], options: ConsumerOptions) -> None:
+        self._broker = broker
+        self._connection = broker.connection
+        self._clock = broker.environment.clock
+        #: Rotated at each claim, so that queues take turns.
+        self._queues = deque(queues)
+        self._options = options
+        self._housekeeper = Housekeeper(self._clock, options.lease)
+        self._contact = self._clock.monotonic()
+        self._bell: Bell | None = None
+        self._closed = False
+
+    @property
+    def last_contact(self) -> float:
+        return self._contact
+
+    async def receive(self, limit: int) -> list[Delivery]:
+        if self._bell is None:
+            self._bell = Bell(self._connection.path, _rows.TOPIC, self._broker.environment.new_id())
+        while True:
+            if self._closed:
+                raise BrokerConnectionError("the consumer is closed")
+            self._bell.clear()
+            if taken := await self._claim(limit):
+                return taken
+            await self._bell.wait()
+
+    async def settle(self, settlements: Sequence[Settlement]) -> list[Delivery]:
+        if not settlements:
+            return []
+        letters = {
+            settlement.delivery.tag: pack_letter(settlement.letter, settlement.delivery.queue, self._broker.new_tag)
+            for settlement in settlements
+            if isinstance(settlement, Dead)
+        }
+        return await self._run(partial(_rows.settle, settlements=settlements, letters=letters))
+
+    async def extend(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
+        if not deliveries:
+            return []
+        job = partial(_rows.extend, deliveries=deliveries, lease=self._options.lease, clock=self._clock)
+        return await self._run(job)
+
+    async def maintain(self) -> float:
+        return await self._run(self._housekeeper.run)
+
+    async def close(self) -> None:
+        self._closed = True
+        self._broker.forget(self)
+        if self._bell is not None:
+            self._bell.wake()
+            self._bell.close()
+
+    async def _claim(self, limit: int) -> list[Delivery]:
+        self._queues.rotate(-1)
+        lease = _rows.Lease(self._broker.new_tag(), self._options.node, self._options.lease)
+        job = partial(
+            _rows.claim,
+            queues=tuple(self._queues),
+            limit=limit,
+            lease=lease,
+            clock=self._clock,
+            asked_at=self._clock.monotonic(),
+        )
+        try:
+            return await self._run(job)
+        except BaseException:
+            # Cancelled, or too late: what was taken, or is being taken, reaches nobody's hands.
+            self._connection.post(partial(_rows.undo_claim, token=lease.token))
+            raise
+
+    async def _run(self, job: Callable[[Session], T]) -> T:
+        answer = await self._connection.run(job)
+        self._contact = self._clock.monotonic()
+        return answer
+
+
+if TYPE_CHECKING:
+    _broker: Callable[[DriverConfig], Broker] = SQLiteBroker
+    _consumer: Callable[[SQLiteBroker, Sequence[str], ConsumerOptions], Consumer] = SQLiteConsumer
