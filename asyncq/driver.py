@@ -18,9 +18,9 @@ Rules for every method that awaits:
   may stop. Whatever is not idempotent is never sent twice.
 * **No reading of task bodies.** A driver moves messages; `asyncq.protocol` takes them apart.
 
-Not built yet, and their place: `Broadcaster` (`broadcast`, `listen`: events and remote control) and `Coordination`
-(`put`, `get`, `take`, `incr`, `scan`: revokes, unique keys, rate limits, convictions) are Protocols of their own beside
-these, found by `isinstance` on what a driver returns, so that a driver without them stays a whole driver.
+What only some servers can do stands in Protocols of its own, found by `isinstance` on a broker or a backend, so that
+a driver without it stays a whole driver: `Coordinating` gives a `Coordination` (revokes, unique keys, rate limits).
+Events and remote control will have theirs, a `Broadcaster` with `broadcast` and `listen`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from msgspec import Struct, field
 
@@ -42,10 +42,13 @@ __all__ = [
     "Clock",
     "Consumer",
     "ConsumerOptions",
+    "Coordinating",
+    "Coordination",
     "Dead",
     "Delivery",
     "DriverConfig",
     "Environment",
+    "Fact",
     "GiveBack",
     "Park",
     "Place",
@@ -426,3 +429,63 @@ class ResultBackend(Protocol):
     async def forget(self, task_ids: Sequence[str]) -> None:
         """Delete records."""
         ...
+
+
+# -- coordination --------------------------------------------------------------------------------------------
+
+
+class Fact(Struct, frozen=True, kw_only=True):
+    """Something small that all workers and clients of an app shall know for a while."""
+
+    #: Letters, digits and any of `.:/@-_` (at most 512 characters); the driver puts its own prefix in front of it.
+    key: str
+    value: bytes
+    #: Seconds until it is forgotten.
+    ttl: float
+
+
+class Coordination(Protocol):
+    """Small shared facts with a time to live. An instance belongs to the event loop of the driver that gave it.
+
+    Every method is atomic for each key, and safe to cancel: whether a cancelled call had its effect is then unknown.
+    All raise BrokerConnectionError or BackendConnectionError, as the driver that gave it does.
+    """
+
+    async def put(self, facts: Sequence[Fact], *, if_absent: bool = False) -> list[bool]:
+        """Write facts. With `if_absent`, False for those whose key was taken, which stay as they are."""
+        ...
+
+    async def get(self, keys: Sequence[str]) -> list[bytes | None]:
+        """The values; None for what is not there (any more)."""
+        ...
+
+    async def delete(self, keys: Sequence[str], *, if_value: bytes | None = None) -> int:
+        """Forget facts; with `if_value` only those that have this value. Returns how many were forgotten."""
+        ...
+
+    async def incr(self, key: str, *, by: int = 1, ttl: float) -> int:
+        """Add to a counter (which is 0 when it is not there) and renew its time to live. Returns the new number.
+
+        `get` gives it as decimal text.
+        """
+        ...
+
+    async def take(self, bucket: str, *, rate: float, capacity: float = 1.0) -> float:
+        """Take a token from a bucket that fills with `rate` tokens a second and holds `capacity`; at first it is full.
+
+        Returns 0.0 when there was one. Otherwise the token is *reserved*, and the seconds until it is there are
+        returned: callers line up, each with a time of its own, and nobody needs to ask again.
+        """
+        ...
+
+    async def scan(self, prefix: str) -> list[tuple[str, bytes]]:
+        """All facts whose keys begin with `prefix`, in the order of their keys."""
+        ...
+
+
+@runtime_checkable
+class Coordinating(Protocol):
+    """A broker or a result backend whose server can coordinate."""
+
+    @property
+    def coordination(self) -> Coordination: ...
