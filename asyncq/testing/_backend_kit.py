@@ -11,6 +11,7 @@ import pytest
 
 from asyncq.driver import ResultBackend, StoredResult
 from asyncq.errors import BackendConnectionError
+from asyncq.protocol import ResultRecord, encode_result
 from asyncq.testing._kit import environment, within
 
 
@@ -77,6 +78,11 @@ class BackendFixtures:
 
 def result(task_id: str, record: bytes, *, status: str = "PENDING", expires: float | None = None) -> StoredResult:
     return StoredResult(task_id=task_id, record=record, status=status, expires=expires)
+
+
+def success(task_id: str, value: object = None) -> bytes:
+    """A real record, where a stored SUCCESS decides: on a store shared with Celery the record is all there is."""
+    return encode_result(ResultRecord(task_id=task_id, status="SUCCESS", result=value))
 
 
 async def store(

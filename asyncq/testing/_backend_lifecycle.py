@@ -21,6 +21,7 @@ from asyncq.testing._backend_kit import (
     reconnected,
     result,
     store,
+    success,
 )
 from asyncq.testing._kit import cancel_everywhere, within
 
@@ -85,12 +86,13 @@ class BackendLife(BackendFixtures):
     async def test_a_restarted_server_serves_the_same_object(
         self, restart: Restart, backend: ResultBackend, task: str
     ) -> None:
-        await store(backend, task, b"done", status="SUCCESS")
+        done = success(task)
+        await store(backend, task, done, status="SUCCESS")
 
         await restart()
 
         await reconnected(lambda: backend.get([task]))
-        assert await get(backend, task) == b"done"
+        assert await get(backend, task) == done
         assert not await store(backend, task, b"again", status="FAILURE")
 
     async def test_no_call_hangs_on_a_frozen_server(self, freeze: Freeze, new_backend: NewBackend, task: str) -> None:

@@ -19,6 +19,13 @@ def server() -> Iterator[RedisServer]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def own_server() -> Iterator[RedisServer]:
+    """A server that keeps its data, for tests that restart or freeze it."""
+    with RedisServer(appendonly="yes") as server:
+        yield server
+
+
 @pytest.fixture
 def url(server: RedisServer) -> str:
     """A database that nobody has used in this session, or that has been emptied since."""

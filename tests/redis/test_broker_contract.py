@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -13,13 +13,6 @@ from asyncq.driver import Broker, DriverConfig
 from asyncq.testing.broker_contract import BrokerContract, Freeze, MakeBroker, Restart
 from asyncq_brokers.redis import RedisBroker
 from servers import RedisServer
-
-
-@pytest.fixture(scope="module")
-def own_server() -> Iterator[RedisServer]:
-    """A server that keeps its data, to be restarted and frozen."""
-    with RedisServer(appendonly="yes") as server:
-        yield server
 
 
 class TestRedisBroker(BrokerContract):

@@ -111,6 +111,11 @@ class Session:
     def alive(self) -> bool:
         return self._error is None
 
+    def ensure_alive(self) -> None:
+        """Raise the driver's connection error if the session is over."""
+        if self._error is not None:
+            raise self._errors.connection(str(self._error)) from self._error
+
     def post(
         self, commands: Sequence[Command], deadline: float, *, replies: int | None = None
     ) -> asyncio.Future[list[Reply]]:
@@ -119,8 +124,7 @@ class Session:
         `deadline` is loop time. `replies` is needed where a command has more replies than one (SUBSCRIBE). Raises the
         driver's connection error when the session is over.
         """
-        if self._error is not None:
-            raise self._errors.connection(str(self._error)) from self._error
+        self.ensure_alive()
         pending = _Pending(replies or len(commands), deadline, self._loop.create_future())
         self._outbox.extend(map(self._pack, commands))
         self._outbox_filled.set()

@@ -1,0 +1,15 @@
+"""The Redis result backend: Celery's keys and channels, shared with Celery's clients and workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from .backend import RedisBackend
+
+if TYPE_CHECKING:
+    from asyncq.driver import DriverConfig, ResultBackend
+
+    _backend: Callable[[DriverConfig], ResultBackend] = RedisBackend
+
+__all__ = ["RedisBackend"]
