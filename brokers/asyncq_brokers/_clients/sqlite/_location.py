@@ -55,12 +55,14 @@ def prepare(path: Path) -> None:
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     # SQLite gives the log and the index beside it the file's own permissions.
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     try:
-        found = os.fstat(descriptor)
+        # Never open a file that is there: to close it would drop every POSIX lock that this process's connections hold
+        # on it, and the next process to leave would take itself for the last one and delete the log under them.
+        os.close(os.open(path, flags, 0o600))
+    except FileExistsError:
+        found = path.stat()
         if not stat.S_ISREG(found.st_mode):
-            raise ConfigurationError(f"{path} is no file")
+            raise ConfigurationError(f"{path} is no file") from None
         if found.st_uid == os.geteuid() and stat.S_IMODE(found.st_mode) & 0o077:
-            os.fchmod(descriptor, 0o600)
-    finally:
-        os.close(descriptor)
+            path.chmod(0o600)
