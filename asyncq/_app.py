@@ -70,7 +70,7 @@ class AsyncQ:
 
         Raises TypeError for an unknown setting, ConfigurationError for a value that won't do.
         """
-        self.name = name
+        self.name: str = name
         self._environment = system_environment()
         self._given: dict[str, Any] = {"broker": broker, "backend": backend, **settings}
         self._settings = load_settings(self._given)

@@ -23,7 +23,7 @@ class Outbox:
     """One app's way out."""
 
     def __init__(self, producer: Producer, clients: Clients, portal: Portal, reader: ResultReader) -> None:
-        self.producer = producer
+        self.producer: Producer = producer
         self._clients = clients
         self._portal = portal
         self._reader = reader

@@ -54,7 +54,7 @@ class Producer:
         """Raises ConfigurationError for queues and routes that can't be read."""
         self._settings = settings
         self._environment = environment
-        self.queues = QueueTable(settings)
+        self.queues: QueueTable = QueueTable(settings)
         self._router = Router(settings.routes)
         self._timezone = settings.tzinfo
         self._limits = settings.limits

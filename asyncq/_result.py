@@ -49,9 +49,10 @@ class ResultReader:
         self._registry = ExceptionRegistry(exceptions)
         self._limits = Limits()
         self._accept: tuple[str, ...] = ("json",)
-        self.portal = portal
+        self.portal: Portal = portal
 
     def configure(self, settings: Settings) -> None:
+        """Read as these settings say."""
         self._limits = settings.limits
         accept = settings.accept_content if settings.result_accept_content is None else settings.result_accept_content
         self._accept = tuple({*accept, settings.result_serializer})
@@ -107,7 +108,7 @@ class AsyncResult(Generic[R_co]):
 
     def __init__(self, task_id: str, reader: ResultReader, *, ignored: bool = False) -> None:
         #: The task's id.
-        self.task_id = task_id
+        self.task_id: str = task_id
         self._reader = reader
         self._ignored = ignored
 

@@ -55,7 +55,7 @@ class Router:
         """Raises ConfigurationError for what is no route."""
         self._rules = [_rule(each) for each in _routers(routes)]
         #: The answer depends on the task's name alone, so that whoever asks may remember it.
-        self.by_name_alone = all(isinstance(rule, _Map) for rule in self._rules)
+        self.by_name_alone: bool = all(isinstance(rule, _Map) for rule in self._rules)
 
     def route(self, call: RoutedCall) -> Route:
         """What the rules say of this call. Raises whatever a function among them raises."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
-from typing import Annotated, Any, TypedDict, cast
+from typing import Annotated, Any, ClassVar, TypedDict, cast
 from zoneinfo import ZoneInfo
 
 import pydantic
@@ -193,7 +193,7 @@ _DriverOptions = dict[str, Any]  # Any: a driver's own options, which it checks 
 class Settings(BaseSettings):
     """What an app is set to. `repr` shows no URL and no option of a driver, since they carry passwords."""
 
-    model_config = SettingsConfigDict(
+    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
         env_prefix="ASYNCQ_", frozen=True, extra="forbid", hide_input_in_errors=True, arbitrary_types_allowed=True
     )
 

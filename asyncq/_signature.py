@@ -37,13 +37,13 @@ class _Described:
         task: TaskOptions | None,
     ) -> None:
         #: The task's name.
-        self.task = name
-        self.args = tuple(args)
-        self.kwargs = dict(kwargs)
+        self.task: str = name
+        self.args: tuple[Any, ...] = tuple(args)
+        self.kwargs: dict[str, Any] = dict(kwargs)
         #: Options of the call, in Celery's words.
-        self.options = dict(options)
+        self.options: dict[str, Any] = dict(options)
         #: Takes no arguments from what runs before it.
-        self.immutable = immutable
+        self.immutable: bool = immutable
         self._outbox = outbox
         self._task_options = task
 

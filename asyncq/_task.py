@@ -28,7 +28,7 @@ class _Sendable(Generic[P, R]):
 
     def __init__(self, definition: TaskDefinition, outbox: Outbox, options: CallOptions) -> None:
         #: Name, function and options, as workers have them.
-        self.definition = definition
+        self.definition: TaskDefinition = definition
         self._outbox = outbox
         self._options = options
 
