@@ -109,7 +109,9 @@ def _taken_apart(described: object) -> tuple[str, str, list[object]]:
         args = [] if message is None else [message]
     if (module, name) == _CELERY_WRAPPER and len(args) == 4 and isinstance(args[2], list | tuple):
         module, name, args = args[0], args[1], list(cast("list[object]", args[2]))
-    return module if isinstance(module, str) else "", name if isinstance(name, str) else "Exception", args
+    if not isinstance(name, str):
+        return "", "Exception", args
+    return module if isinstance(module, str) else "", name, args
 
 
 def _made(make: _Make, args: list[object]) -> Exception | None:
