@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
@@ -76,3 +78,28 @@ def test_pyright_finds_what_is_wrong_and_nothing_else(pyrights_errors: dict[str,
 @pytest.mark.parametrize("sample", SAMPLES)
 def test_mypy_finds_what_is_wrong_and_nothing_else(mypys_errors: dict[str, set[int]], sample: str) -> None:
     assert mypys_errors[sample] == marked(sample, "error")
+
+
+@pytest.mark.timeout(120)
+def test_everything_that_is_public_has_a_known_type(tmp_path: Path) -> None:
+    # In a folder of their own, since pyright takes an editable install for no package.
+    for package in ("asyncq", "anyio", "msgspec", "pydantic", "pydantic_core", "pydantic_settings"):
+        spec = importlib.util.find_spec(package)
+        assert spec is not None
+        assert spec.origin is not None
+        (tmp_path / package).symlink_to(Path(spec.origin).parent)
+    command = [sys.executable, "-m", "pyright", "--verifytypes", "asyncq", "--ignoreexternal", "--outputjson"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=110, cwd=tmp_path, env=environment
+    )
+    symbols = json.loads(done.stdout)["typeCompleteness"]["symbols"]
+    unknown = {
+        symbol["name"]
+        for symbol in symbols
+        if not symbol["isTypeKnown"] or symbol["isTypeAmbiguous"]
+        # The command line is no interface for programs; the suites are pytest's, which names no types.
+        if not symbol["name"].startswith(("asyncq.cli", "asyncq.testing", "asyncq.__main__"))
+    }
+    assert len(symbols) > 100
+    assert unknown == set()
