@@ -96,8 +96,8 @@ def _named(module: ModuleType, attribute: str) -> AsyncQ:
         except AttributeError:
             raise CommandError(f"{module.__name__} has no {attribute!r}; {_candidates_text(module)}") from None
     if not isinstance(found, AsyncQ):
-        kind = f"{type(found).__module__}.{type(found).__qualname__}"
-        raise CommandError(f"{module.__name__}:{attribute} is a {kind}, no AsyncQ; {_candidates_text(module)}")
+        kind = type(found).__qualname__
+        raise CommandError(f"{module.__name__}:{attribute} is of type {kind}, no AsyncQ; {_candidates_text(module)}")
     return found
 
 

@@ -1,0 +1,53 @@
+"""The command itself: version, help, completion, and how fast it starts."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+
+from cli.kit import Shell
+
+COMMANDS = ["worker", "send", "result", "queues", "purge", "check"]
+
+
+async def test_the_version(shell: Shell) -> None:
+    assert (await shell.run("--version")).out == f"asyncq {version('asyncq')}\n"
+
+
+async def test_help_lists_every_command(shell: Shell) -> None:
+    done = await shell.run("--help")
+    assert done.code == 0
+    for command in COMMANDS:
+        assert command in done.out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+async def test_each_command_explains_itself(shell: Shell, command: str) -> None:
+    done = await shell.run(command, "-h")
+    assert done.code == 0
+    assert "Where the AsyncQ is" in done.out
+
+
+async def test_an_unknown_option_is_exit_code_2(shell: Shell) -> None:
+    done = await shell.run("queues", "shop:queue", "--colour")
+    assert done.code == 2
+    assert "--colour" in done.err
+
+
+@pytest.mark.parametrize(("words", "offered"), [("asyncq wo", "worker"), ("asyncq worker --bu", "--burst")])
+def test_the_shell_completes(shell: Shell, words: str, offered: str) -> None:
+    environment = {"_ASYNCQ_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    command = [sys.executable, "-c", "import sys; sys.argv = ['asyncq']; from asyncq.cli import main; main()"]
+    done = subprocess.run(
+        command, env={**shell.environment, **environment}, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.split() == [offered]
+
+
+def test_parsing_waits_for_nothing_that_only_running_needs() -> None:
+    program = "import sys, asyncq.cli; print(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert set(done.stdout.split()) & {"asyncio", "pydantic", "msgspec", "anyio", "redis", "sqlite3", "uvloop"} == set()

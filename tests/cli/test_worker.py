@@ -1,0 +1,134 @@
+"""`asyncq worker`, as a process."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import pytest
+
+from cli.kit import Shell
+
+
+async def test_it_says_what_it_serves_and_runs_what_is_sent(shell: Shell) -> None:
+    async with shell.worker() as worker:
+        banner = worker.log
+        done = await shell.run("send", "shop:queue", "shop.add", "1", "2", "--wait", "--timeout", "10")
+        worker.signal(signal.SIGTERM)
+        code = await worker.ended()
+    assert "app 'shop'" in banner
+    assert "node         asyncq@" in banner
+    assert f"broker       {shell.folder}/home/shop.sqlite" in banner.replace("sqlite://", "")
+    assert "queues       celery\n" in banner
+    assert "shop.add, shop.echo, shop.fail, shop.hang, shop.nap" in banner
+    assert "concurrency  100 (default)" in banner
+    assert (done.code, done.out) == (0, "3\n")
+    assert code == 0
+    assert "succeeded=1" in worker.log
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "origin"),
+    [
+        (["-c", "7"], {"ASYNCQ_CONCURRENCY": "9"}, "concurrency  7 (--concurrency)"),
+        ([], {"ASYNCQ_CONCURRENCY": "9"}, "concurrency  9 (environment variable ASYNCQ_CONCURRENCY)"),
+    ],
+)
+async def test_the_banner_says_where_the_concurrency_came_from(
+    shell: Shell, arguments: list[str], environment: dict[str, str], origin: str
+) -> None:
+    done = await shell.run("worker", "shop:queue", "--burst", *arguments, environment=environment)
+    assert done.code == 0
+    assert origin in done.err
+
+
+async def test_burst_ends_when_the_queues_are_empty(shell: Shell) -> None:
+    ids = [(await shell.run("send", "shop:queue", "shop.add", str(number))).out.strip() for number in range(3)]
+    assert (await shell.run("worker", "shop:queue", "--burst")).code == 0
+    answers = [await shell.run("result", "shop:queue", task_id) for task_id in ids]
+    assert [(each.code, each.out) for each in answers] == [(0, "1\n"), (0, "2\n"), (0, "3\n")]
+
+
+async def test_it_serves_the_queues_that_it_is_given_and_no_others(shell: Shell) -> None:
+    for name in ("slow", "fast", "celery"):
+        await shell.run("send", "shop:queue", "shop.add", "1", "--queue", name)
+    done = await shell.run("worker", "shop:queue", "--burst", "-Q", "slow, fast")
+    assert "queues       slow, fast\n" in done.err
+    depths = (await shell.run("queues", "shop:queue", "-Q", "slow,fast,celery", "--json")).document
+    assert [(each["name"], each["ready"]) for each in depths["queues"]] == [("slow", 0), ("fast", 0), ("celery", 1)]
+
+
+async def test_the_first_signal_lets_running_tasks_end(shell: Shell) -> None:
+    async with shell.worker() as worker:
+        task_id = (await shell.run("send", "shop:queue", "shop.nap", "begun", "1.0")).out.strip()
+        await shell.file_appears("begun")
+        worker.signal(signal.SIGINT)
+        await worker.until("SIGINT: taking nothing new")
+        assert await worker.ended() == 0
+    assert (await shell.run("result", "shop:queue", task_id)).out == '"rested"\n'
+
+
+@pytest.mark.parametrize("signals", [[signal.SIGTERM], [signal.SIGTERM, signal.SIGTERM]], ids=["patient", "at once"])
+async def test_what_does_not_end_in_time_goes_back_to_its_queue(shell: Shell, signals: list[signal.Signals]) -> None:
+    patience = "0.2" if len(signals) == 1 else "600"
+    async with shell.worker("--shutdown-timeout", patience) as worker:
+        await shell.run("send", "shop:queue", "shop.hang", "begun")
+        await shell.file_appears("begun")
+        for number in signals:
+            worker.signal(number)
+            await worker.until(number.name)
+        assert await worker.ended() == 0
+    (depth,) = (await shell.run("queues", "shop:queue", "--json")).document["queues"]
+    assert depth == {"name": "celery", "ready": 1, "in_flight": 0, "parked": 0, "dead": 0}
+
+
+async def test_a_json_log_is_one_object_a_line(shell: Shell) -> None:
+    await shell.run("send", "shop:queue", "shop.fail", '"spoilt milk"')
+    done = await shell.run("worker", "shop:queue", "--burst", "--logformat", "json", "--name", "blue")
+    events = [json.loads(line) for line in done.err.splitlines()]
+    first = events[0]
+    assert first["message"].startswith("asyncq ")
+    assert first["node"].startswith("blue@")
+    assert first["queues"] == ["celery"]
+    assert {"time", "level", "logger", "message"} <= set.intersection(*(set(event) for event in events))
+    assert any(event.get("task_id") for event in events)
+
+
+async def test_the_log_level_is_obeyed(shell: Shell) -> None:
+    done = await shell.run("worker", "shop:queue", "--burst", "--loglevel", "error")
+    assert done.code == 0
+    assert "Ready" not in done.err
+
+
+async def test_the_users_own_logging_has_the_last_word(shell: Shell) -> None:
+    shell.write(
+        "loud.py",
+        "import logging.config\nfrom asyncq import AsyncQ\nqueue = AsyncQ('loud')\n"
+        "logging.config.dictConfig({'version': 1, 'disable_existing_loggers': False,"
+        " 'formatters': {'f': {'format': 'MINE %(message)s'}},"
+        " 'handlers': {'h': {'class': 'logging.StreamHandler', 'formatter': 'f'}},"
+        " 'root': {'handlers': ['h'], 'level': 'INFO'}})\n",
+    )
+    done = await shell.run("worker", "loud", "--burst")
+    assert done.code == 0
+    assert "MINE Ready" in done.err
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+async def test_the_event_loop_can_be_chosen(shell: Shell, loop: str) -> None:
+    done = await shell.run("worker", "shop:queue", "--burst", "--loop", loop)
+    assert done.code == 0
+    assert f", {loop})" in done.err
+
+
+async def test_a_server_that_stays_away_is_told_without_its_password(shell: Shell) -> None:
+    done = await shell.run(
+        "worker",
+        "shop:queue",
+        environment={"ASYNCQ_BROKER": "redis://user:sesame@127.0.0.1:1/0", "ASYNCQ_START_TIMEOUT": "0.1"},
+    )
+    assert done.code == 3
+    assert done.err.splitlines()[-1].startswith("asyncq: ")
+    assert "127.0.0.1:1" in done.err
+    assert "sesame" not in done.err
+    assert "Traceback" not in done.err
