@@ -240,7 +240,7 @@ class AsyncQ:
         return self._drivers.backend(self._settings)
 
     def _make_client(self) -> Client:
-        return Client(self.make_broker, self.make_backend, timeout=self._settings.network_timeout)
+        return Client(self.make_broker, self.make_backend)
 
     # -- working ---------------------------------------------------------------------------------------------
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import random
 import time
-import uuid
 
 from asyncq.driver import Environment
 
@@ -24,9 +23,17 @@ class SystemClock:
         return time.time()  # noqa: TID251 - here, and here only
 
 
+#: A random hexadecimal digit -> the digit that says "variant 1" (RFC 9562, section 4.1) and keeps two random bits.
+_VARIANT = {f"{value:x}": "89ab"[value & 3] for value in range(16)}
+
+
 def new_id() -> str:
-    """A random id as Celery makes them: UUID 4 as dashed text."""
-    return str(uuid.UUID(bytes=os.urandom(16), version=4))
+    """A random id as Celery makes them: UUID 4 as dashed text.
+
+    Written by hand: through `uuid.UUID` it took 2.2 µs, a quarter of a send, and takes 0.8 so.
+    """
+    digits = os.urandom(16).hex()
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{_VARIANT[digits[16]]}{digits[17:20]}-{digits[20:]}"
 
 
 def system_environment() -> Environment:

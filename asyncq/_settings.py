@@ -122,6 +122,7 @@ class SettingsOptions(TypedDict, total=False):
     lease: float | timedelta
     shutdown_timeout: float | timedelta
     start_timeout: float | timedelta
+    unknown_task_timeout: float | timedelta
 
 
 # -- how single values are read ------------------------------------------------------------------------------
@@ -276,6 +277,8 @@ class Settings(BaseSettings):
     shutdown_timeout: Annotated[float, pydantic.BeforeValidator(_seconds)] = Field(8.0, ge=0)
     #: Seconds that a server may stay away when the worker starts.
     start_timeout: _Seconds = 30.0
+    #: Seconds that a task unknown to a worker waits for one that knows it, before it goes to the dead letters.
+    unknown_task_timeout: Annotated[float, pydantic.BeforeValidator(_seconds)] = Field(3600.0, ge=0)
 
     @pydantic.field_validator("timezone", mode="before")
     @classmethod

