@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any, Protocol
 
-from asyncq.errors import Retry
+from asyncq.errors import Retry, Snooze
 from asyncq.protocol import TaskMessage
 
 __all__ = ["Context", "current_context"]
@@ -45,13 +45,13 @@ class Context:
     ) -> None:
         self._attempt = attempt
         #: The message as it was decoded.
-        self.message = message
+        self.message: TaskMessage = message
         #: Queue that it was received from.
-        self.queue = queue
+        self.queue: str = queue
         #: Name of the worker, `<name>@<host>`.
-        self.node = node
+        self.node: str = node
         #: The broker says that somebody may have begun this delivery before.
-        self.redelivered = redelivered
+        self.redelivered: bool = redelivered
         #: Result tuples of what this run has sent (`results.md`, 6); they end up in its record.
         self.children: list[Any] = []
 
@@ -114,6 +114,10 @@ class Context:
         if self._attempt is None and exc is not None:
             return exc
         return Retry(message, exc, countdown=countdown, max_retries=max_retries)
+
+    def snooze(self, seconds: float) -> Snooze:
+        """Return the exception that puts the task aside for a while and uses no attempt: `raise ctx.snooze(60)`."""
+        return Snooze(seconds)
 
     async def update_state(self, state: str, meta: Any = None) -> None:
         """Store a state of your own, with `meta` for those who ask. Does nothing when called directly.

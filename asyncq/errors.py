@@ -16,7 +16,7 @@
     │   └── BackendFull
     ├── ResultTimeout                 `AsyncResult.get(timeout=…)` ran out
     └── TaskError                     what a task may raise, and what stands in its result
-        ├── Retry · Reject · Ignore   asked for by the task's own code
+        ├── Retry · Snooze · Reject · Ignore   asked for by the task's own code
         ├── SoftTimeLimitExceeded · TimeLimitExceeded
         ├── MaxRetriesExceededError · InvalidArguments · NotRegistered
         ├── TaskRevokedError · WorkerLostError · ChordError
@@ -50,6 +50,7 @@ __all__ = [
     "RemoteTaskError",
     "ResultTimeout",
     "Retry",
+    "Snooze",
     "SoftTimeLimitExceeded",
     "TaskError",
     "TaskRevokedError",
@@ -104,7 +105,7 @@ class PublishError(BrokerError):
 
     def __init__(self, failures: Mapping[int, Exception]) -> None:
         super().__init__(failures)
-        self.failures = dict(failures)
+        self.failures: dict[int, Exception] = dict(failures)
 
     def __str__(self) -> str:
         first = min(self.failures)
@@ -159,6 +160,14 @@ class Retry(TaskError):
         if self.countdown is not None:
             text = f"{text} in {self.countdown:g}s"
         return f"{text}: {self.exc!r}" if self.exc is not None else text
+
+
+class Snooze(TaskError):
+    """Puts the task aside for `countdown` seconds without using an attempt; made by `ctx.snooze(…)`."""
+
+    def __init__(self, countdown: float) -> None:
+        super().__init__(countdown)
+        self.countdown = countdown
 
 
 class Reject(TaskError):

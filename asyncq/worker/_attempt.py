@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from asyncq._context import Context
 from asyncq.driver import Delivery
 from asyncq.protocol import Limits, TaskMessage, custom_headers
+from asyncq.worker._outcome import Outcome
 from asyncq.worker._program import Program
 from asyncq.worker._time_limits import lower
 
@@ -37,8 +38,8 @@ class Attempt:
         "started_at",
         "states",
         "time_limit",
-        "timed_out",
         "timer",
+        "verdict",
     )
 
     def __init__(
@@ -68,9 +69,9 @@ class Attempt:
         #: Seconds; None means no limit.
         self.soft_time_limit = lower(program.soft_time_limit, message.soft_time_limit)
         self.time_limit = lower(program.time_limit, message.time_limit)
-        #: The hard limit has passed: whatever the task still does, it has failed.
-        self.timed_out = False
-        #: Goes off at the hard limit; None before the start, and where there is no limit.
+        #: How it ends, whatever the task still does: its hard limit has passed, or it was revoked.
+        self.verdict: Outcome | None = None
+        #: Goes off at the hard limit, and when a cancellation was of no use.
         self.timer: asyncio.TimerHandle | None = None
         #: Monotonic seconds; None before the task's own code runs.
         self.started_at: float | None = None

@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 
-from asyncq.driver import Broker, Publication
+from asyncq.driver import Broker, Park, Publication
 from asyncq.errors import BrokerConnectionError, BrokerError, BrokerFull, PublishError
 from asyncq.worker._attempt import Attempt
 from asyncq.worker._backoff import Backoff
@@ -120,6 +120,8 @@ class Concluder:
             self._journal.write(conclusion)
             if conclusion.settlement is not None:
                 self._settler.put(conclusion.settlement)
+                if isinstance(conclusion.settlement, Park):
+                    self._maintenance.due(conclusion.settlement.until)
 
     async def _publish(self, conclusions: Sequence[Conclusion]) -> set[int]:
         """Publish what follows; return (by `id`) the conclusions whose messages the broker refuses for good.

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from asyncq._definition import TaskOptions
 from asyncq._validation import dump_result
-from asyncq.driver import Ack, Dead, Delivery, Publication, Requeue, Settlement, StoredResult
+from asyncq.driver import Ack, Dead, Delivery, Park, Publication, Requeue, Settlement, StoredResult
 from asyncq.errors import (
     EncodeError,
     InvalidArguments,
@@ -34,9 +34,11 @@ from asyncq.worker._outcome import (
     Rejected,
     RetryAsked,
     Revoked,
+    Snoozed,
     Succeeded,
 )
 from asyncq.worker._setup import WorkerSetup
+from asyncq.worker._strangers import put_off
 
 
 class Conclusion(Struct, kw_only=True):
@@ -44,7 +46,7 @@ class Conclusion(Struct, kw_only=True):
 
     #: None for a delivery that never became an attempt.
     attempt: Attempt | None
-    #: What the log says: SUCCESS, FAILURE, RETRY, REVOKED, REJECTED, IGNORED, INTERRUPTED or UNKNOWN.
+    #: What the log says: SUCCESS, FAILURE, RETRY, SNOOZED, REVOKED, REJECTED, IGNORED, INTERRUPTED or UNKNOWN.
     state: str
     #: First stored, where results are wanted …
     record: StoredResult | None = None
@@ -75,6 +77,8 @@ class Judge:
                 return self._failure(attempt, exc)
             case RetryAsked(retry):
                 return self._retry(attempt, retry)
+            case Snoozed(countdown):
+                return self._snooze(attempt, countdown)
             case Rejected(reject):
                 return self._reject(attempt, reject)
             case Ignored():
@@ -117,12 +121,24 @@ class Judge:
         if countdown is None:
             countdown = backoff(options, message.retries, self._setup.environment.random)
         due = self._clock.wall() + countdown if countdown > 0 else None
+        if due is not None and message.expires is not None and due > message.expires.timestamp():
+            return self._failure(attempt, retry.exc or MaxRetriesExceededError(f"{message.task}[{message.id}] expires"))
         follow_up = self._again(attempt, due=due, retries=message.retries + 1)
         # A progress bar of the Celery world reads the waiting time out of this text (clients.md, 39).
         text = f"{traceback_text(retry.exc or retry)}Retry in {math.ceil(countdown)}s"
         result = None if retry.exc is None else describe_exception(retry.exc)
         conclusion = self._final(attempt, "RETRY", result, error=retry.exc, text=text)
         conclusion.follow_ups = (follow_up,)
+        return conclusion
+
+    def _snooze(self, attempt: Attempt, countdown: float) -> Conclusion:
+        due = self._clock.wall() + countdown
+        conclusion = self._final(attempt, "RETRY", None, text=f"Snoozed for {countdown:g}s")
+        conclusion.state = "SNOOZED"
+        if attempt.acknowledged:
+            conclusion.follow_ups = (self._again(attempt, due=due, retries=attempt.message.retries),)
+        else:
+            conclusion.settlement = Park(attempt.delivery, due)
         return conclusion
 
     def _reject(self, attempt: Attempt, reject: Reject) -> Conclusion:
@@ -167,14 +183,20 @@ class Judge:
         )
 
     def unregistered(self, delivery: Delivery, message: TaskMessage) -> Conclusion:
-        """No task of that name here: to the dead letters, replayable; and nobody shall wait for it in vain."""
+        """No task of that name here: others may know it, or this worker after the next deploy.
+
+        It goes back with a growing delay, `unknown_task_timeout` in all; then to the dead letters, replayable, and
+        nobody shall wait for it in vain.
+        """
+        setup = self._setup
+        again = put_off(delivery, now=self._clock.wall(), timeout=setup.unknown_task_timeout, limits=setup.limits)
+        if again is not None:
+            return Conclusion(attempt=None, state="UNKNOWN", follow_ups=(again,), settlement=Ack(delivery))
         error = NotRegistered(message.task)
         ignore = self._setup.ignore_result if message.ignore_result is None else message.ignore_result
         record = None if ignore else self.record(message, "FAILURE", describe_exception(error), queue=delivery.queue)
-        reason = f"unknown task {message.task!r}"
-        return Conclusion(
-            attempt=None, state="UNKNOWN", record=record, settlement=self.bury(delivery, reason), error=error
-        )
+        dead = self.bury(delivery, f"unknown task {message.task!r}")
+        return Conclusion(attempt=None, state="UNKNOWN", record=record, settlement=dead, error=error)
 
     def record(
         self,

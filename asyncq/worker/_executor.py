@@ -9,13 +9,25 @@ from typing import cast
 
 from asyncq._context import current_context
 from asyncq.driver import Ack, Clock
-from asyncq.errors import Ignore, InvalidArguments, Reject, Retry, TimeLimitExceeded
+from asyncq.errors import Ignore, InvalidArguments, Reject, Retry, Snooze, TimeLimitExceeded
 from asyncq.worker._attempt import Attempt
 from asyncq.worker._calls import Caller, LoopCaller, ProcessCaller, ThreadCaller
 from asyncq.worker._concluder import Concluder
 from asyncq.worker._flow import Flow
 from asyncq.worker._leases import LeaseKeeper
-from asyncq.worker._outcome import Failed, Ignored, Interrupted, Lost, Outcome, Rejected, RetryAsked, Succeeded
+from asyncq.worker._outcome import (
+    Failed,
+    Ignored,
+    Interrupted,
+    Lost,
+    Outcome,
+    Rejected,
+    RetryAsked,
+    Revoked,
+    Snoozed,
+    Succeeded,
+)
+from asyncq.worker._revoker import Revoker
 from asyncq.worker._settler import Settler
 
 logger = logging.getLogger(__name__)
@@ -31,6 +43,10 @@ class _NotOurs(Exception):
     """The delivery went to somebody else before the first line ran."""
 
 
+class _NotWanted(Exception):
+    """The task expired or was revoked before the first line ran."""
+
+
 class Executor:
     """Owns one asyncio task for each running attempt: holds it, ends it, and hands its outcome on.
 
@@ -44,6 +60,7 @@ class Executor:
         settler: Settler,
         leases: LeaseKeeper,
         flow: Flow,
+        revoker: Revoker | None,
         clock: Clock,
         threads: int,
         kill_grace: float,
@@ -52,6 +69,7 @@ class Executor:
         self._settler = settler
         self._leases = leases
         self._flow = flow
+        self._revoker = revoker
         self._clock = clock
         self._running: dict[Attempt, asyncio.Task[None]] = {}
         self._kill_grace = kill_grace
@@ -94,8 +112,8 @@ class Executor:
             self._flow.prefetch.note(attempt.runtime)
         if attempt.timer is not None:
             attempt.timer.cancel()
-            if attempt.timed_out:
-                outcome = Failed(TimeLimitExceeded(attempt.time_limit))
+        if attempt.verdict is not None:
+            outcome = attempt.verdict
         self._flow.running -= 1
         self._concluder.put((attempt, outcome))
         self._flow.notify()
@@ -107,8 +125,9 @@ class Executor:
         return self._in_process if definition.options.executor == "process" else self._in_thread
 
     async def _begin(self, attempt: Attempt) -> None:
-        """Do what must be done before the first line of the user's code. Raises _NotOurs when the delivery is lost."""
+        """Do what must be done before the first line of the user's code. Raises _NotOurs, _NotWanted."""
         program, delivery = attempt.program, attempt.delivery
+        self._check_wanted(attempt)
         if not self._leases.is_confirmed(delivery) and await self._leases.confirm([delivery]):
             raise _NotOurs
         if not program.acks_late:
@@ -120,35 +139,58 @@ class Executor:
         current_context.set(attempt.context)  # in this asyncio task's own copy of the variables
         attempt.started_at = self._clock.monotonic()
         if attempt.time_limit is not None:
-            attempt.timer = asyncio.get_running_loop().call_later(attempt.time_limit, self._time_out, attempt, 0)
+            verdict = Failed(TimeLimitExceeded(attempt.time_limit))
+            attempt.timer = asyncio.get_running_loop().call_later(attempt.time_limit, self._force, attempt, verdict)
 
-    def _time_out(self, attempt: Attempt, cancels: int) -> None:
-        """Cancel a task at its hard limit, three times at most, so that its clean-up has `kill_grace` seconds."""
+    def _check_wanted(self, attempt: Attempt) -> None:
+        expires = attempt.message.expires
+        if expires is not None and self._clock.wall() > expires.timestamp():
+            raise _NotWanted("expired")
+        if self._revoker is not None and self._revoker.revocation_of(attempt.message.id) is not None:
+            raise _NotWanted("revoked")
+
+    def terminate_revoked(self) -> None:
+        """End what runs and was revoked with `terminate`."""
+        if self._revoker is None:
+            return
+        for attempt in tuple(self._running):
+            revocation = self._revoker.revocation_of(attempt.message.id)
+            if revocation is not None and revocation.terminate and attempt.verdict is None:
+                self._force(attempt, Revoked("terminated"))
+
+    def _force(self, attempt: Attempt, verdict: Outcome, cancels: int = 0) -> None:
+        """End a task with this outcome, whatever it does: cancel it, three times at most in `kill_grace` seconds."""
         task = self._running.get(attempt)
         if task is None:
             return
-        attempt.timed_out = True
+        attempt.verdict = verdict
+        if attempt.timer is not None:
+            attempt.timer.cancel()
         if cancels < _MOST_CANCELS:
             task.cancel()
             pause = self._kill_grace / (_MOST_CANCELS - 1)
-            attempt.timer = asyncio.get_running_loop().call_later(pause, self._time_out, attempt, cancels + 1)
+            attempt.timer = asyncio.get_running_loop().call_later(pause, self._force, attempt, verdict, cancels + 1)
             return
-        # It swallows its cancellation. It has failed all the same; what it still does is nobody's business any more.
+        # It swallows its cancellation. That changes nothing; what it still does is nobody's business any more.
         del self._running[attempt]
         logger.error(
             "%r goes on though it was cancelled %d times: it is given up", attempt, cancels, extra=attempt.log_fields()
         )
-        self._end(attempt, Interrupted())
+        self._end(attempt, verdict)
 
     def _outcome_of(self, exc: BaseException) -> Outcome | Lost:
         exc.__traceback__ = _users_part(exc.__traceback__)
         match _steering(exc) or exc:
             case _NotOurs():
                 return Lost()
+            case _NotWanted():
+                return Revoked(str(exc))
             case Retry() as retry:
                 return RetryAsked(retry)
             case Ignore():
                 return Ignored()
+            case Snooze() as snooze:
+                return Snoozed(snooze.countdown)
             case Reject() as reject:
                 return Rejected(reject)
             case InvalidArguments():
@@ -168,8 +210,8 @@ def _users_part(traceback: TracebackType | None) -> TracebackType | None:
 
 
 def _steering(exc: BaseException) -> BaseException | None:
-    """Find the Retry, Ignore or Reject that a task group has wrapped: it was raised in its body or in a child."""
+    """Find the Retry, Snooze, Ignore or Reject that a task group has wrapped: raised in its body or in a child."""
     if not isinstance(exc, BaseExceptionGroup):
-        return exc if isinstance(exc, Retry | Ignore | Reject) else None
+        return exc if isinstance(exc, Retry | Snooze | Ignore | Reject) else None
     group = cast("BaseExceptionGroup[BaseException]", exc)
     return next(filter(None, map(_steering, group.exceptions)), None)

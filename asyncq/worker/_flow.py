@@ -19,6 +19,7 @@ class WorkerStats(Struct, kw_only=True):
     succeeded: int = 0
     failed: int = 0
     retried: int = 0
+    snoozed: int = 0
     revoked: int = 0
     rejected: int = 0
     ignored: int = 0

@@ -18,11 +18,13 @@ class Journal:
 
     def __init__(self, stats: WorkerStats) -> None:
         self._stats = stats
+        #: Names of unknown tasks that were told of.
+        self._told: set[str] = set()
 
     def write(self, conclusion: Conclusion) -> None:
         attempt = conclusion.attempt
         if attempt is None:
-            return  # `buried` has told it
+            return  # a stranger: `unknown` has told it
         if conclusion.state == "SUCCESS":
             self._stats.succeeded += 1
             # The one line that every task pays for: built only for a reader (7 µs with its fields, measured).
@@ -53,6 +55,9 @@ class Journal:
                     attempt.message.retries + 1,
                     error,
                 )
+            case "SNOOZED":
+                stats.snoozed += 1
+                self._log(logging.INFO, "%s[%s] is put aside", attempt)
             case "REVOKED":
                 stats.revoked += 1
                 self._log(logging.INFO, "%s[%s] was not run: %s", attempt, error)
@@ -78,6 +83,23 @@ class Journal:
         self._stats.parked += 1
         fields = {"task": task, "task_id": task_id, "queue": delivery.queue, "until": until}
         logger.debug("%s[%s] is parked until %.3f", task, task_id, until, extra=fields)
+
+    def unknown(self, task: str, delivery: Delivery, *, dead: bool) -> None:
+        """A task that this worker doesn't know. Told loudly once for each name: a queue may be shared by mistake."""
+        fields = {"task": task, "queue": delivery.queue, "delivery_tag": delivery.tag}
+        if dead:
+            self.buried(delivery, f"unknown task {task!r}")
+        elif task in self._told:
+            logger.debug("%s is still unknown here; it waits for a worker that knows it", task, extra=fields)
+        else:
+            self._told.add(task)
+            logger.warning(
+                "Task %s of queue %s is unknown here. It goes back for others for an hour, then to the dead letters. "
+                "Does this worker import all of its tasks, and should it serve this queue?",
+                task,
+                delivery.queue,
+                extra=fields,
+            )
 
     def buried(self, delivery: Delivery, reason: str) -> None:
         """A delivery goes to the dead letters, as it came."""

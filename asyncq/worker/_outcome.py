@@ -28,6 +28,13 @@ class RetryAsked(Struct, frozen=True):
     retry: Retry
 
 
+class Snoozed(Struct, frozen=True):
+    """The function raised Snooze."""
+
+    #: Seconds.
+    countdown: float
+
+
 class Rejected(Struct, frozen=True):
     """The function raised Reject."""
 
@@ -39,7 +46,7 @@ class Ignored(Struct, frozen=True):
 
 
 class Revoked(Struct, frozen=True):
-    """Never started: `reason` is `expired` or `revoked`."""
+    """Not wanted (any more): `reason` is `expired`, `revoked` or, when it had begun, `terminated`."""
 
     reason: str
 
@@ -48,7 +55,7 @@ class Interrupted(Struct, frozen=True):
     """The worker stopped before the function could end."""
 
 
-Outcome: TypeAlias = Succeeded | Failed | RetryAsked | Rejected | Ignored | Revoked | Interrupted
+Outcome: TypeAlias = Succeeded | Failed | RetryAsked | Snoozed | Rejected | Ignored | Revoked | Interrupted
 
 
 class Lost(Struct, frozen=True):

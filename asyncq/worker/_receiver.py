@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import anyio
 
-from asyncq.driver import Clock, Consumer, Delivery, Park
+from asyncq.driver import Clock, Consumer, Dead, Delivery, Park
 from asyncq.errors import BrokerError, DecodeError
 from asyncq.protocol import Limits, TaskMessage, decode_task
 from asyncq.worker._attempt import Attempt
@@ -21,6 +21,7 @@ from asyncq.worker._leases import LeaseKeeper
 from asyncq.worker._maintenance import Maintenance
 from asyncq.worker._outcome import Revoked
 from asyncq.worker._program import Program
+from asyncq.worker._revoker import Revoker
 from asyncq.worker._settler import Settler
 
 logger = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ class Receiver:
         settler: Settler,
         flow: Flow,
         journal: Journal,
+        revoker: Revoker | None,
         backoff: Backoff,
         clock: Clock,
         node: str,
@@ -58,6 +60,7 @@ class Receiver:
         self._settler = settler
         self._flow = flow
         self._journal = journal
+        self._revoker = revoker
         self._backoff = backoff
         self._clock = clock
         self._node = node
@@ -81,6 +84,8 @@ class Receiver:
             logger.info("Receiving again")
         self._leases.hold(deliveries)
         self._journal.received(len(deliveries))
+        if self._revoker is not None:
+            await self._revoker.refresh()
         for delivery in deliveries:
             self._admit(delivery)
 
@@ -92,8 +97,9 @@ class Receiver:
             return
         program = self._programs.get(message.task)
         if program is None:
-            self._journal.buried(delivery, f"unknown task {message.task!r}")
-            self._concluder.put(self._judge.unregistered(delivery, message))
+            conclusion = self._judge.unregistered(delivery, message)
+            self._journal.unknown(message.task, delivery, dead=isinstance(conclusion.settlement, Dead))
+            self._concluder.put(conclusion)
         elif message.callbacks or message.errbacks or message.chain or message.chord:
             # To run it and forget what was linked to it would lose work in silence.
             self._bury(delivery, "links, chains and chords are not supported yet")

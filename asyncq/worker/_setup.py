@@ -37,6 +37,8 @@ class WorkerSetup(Struct, kw_only=True):
     shutdown_timeout: float = 8.0
     #: Seconds that a task gets for its clean-up when it was cancelled: at its hard limit, or at the worker's stop.
     kill_grace: float = 2.0
+    #: Seconds that a task unknown here waits for a worker that knows it, before it goes to the dead letters.
+    unknown_task_timeout: float = 3600.0
     #: End when the queues are empty and nothing runs.
     burst: bool = False
     limits: Limits = field(default_factory=Limits)

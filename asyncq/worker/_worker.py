@@ -10,6 +10,8 @@ from typing import Self
 
 import anyio
 
+from asyncq._coordination import coordination_of
+from asyncq._revoking import Revocations
 from asyncq.driver import ConsumerOptions, Queue, Requeue
 from asyncq.errors import BackendConnectionError, BrokerConnectionError
 from asyncq.worker._backoff import Backoff
@@ -24,6 +26,7 @@ from asyncq.worker._maintenance import Maintenance
 from asyncq.worker._program import compile_tasks
 from asyncq.worker._receiver import Receiver
 from asyncq.worker._recorder import Recorder
+from asyncq.worker._revoker import Revoker
 from asyncq.worker._settler import Settler
 from asyncq.worker._setup import WorkerSetup
 
@@ -44,6 +47,8 @@ class _Parts:
         self.maintenance = Maintenance(self.consumer, clock, dice)
         self.recorder = None if setup.backend is None else Recorder(setup.backend, dice)
         judge = Judge(setup, node=node)
+        coordination = coordination_of(setup.backend, setup.broker)
+        self.revoker = None if coordination is None else Revoker(Revocations(coordination), dice)
         self.concluder = Concluder(
             judge=judge,
             broker=setup.broker,
@@ -60,6 +65,7 @@ class _Parts:
             settler=self.settler,
             leases=self.leases,
             flow=flow,
+            revoker=self.revoker,
             clock=clock,
             threads=setup.threads,
             kill_grace=setup.kill_grace,
@@ -76,6 +82,7 @@ class _Parts:
             settler=self.settler,
             flow=flow,
             journal=journal,
+            revoker=self.revoker,
             backoff=Backoff(dice),
             clock=clock,
             node=node,
@@ -104,7 +111,7 @@ class Worker:
         self._stop_now = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         #: `<name>@<host>`.
-        self.node = f"{setup.name}@{socket.gethostname()}"
+        self.node: str = f"{setup.name}@{socket.gethostname()}"
 
     @property
     def stats(self) -> WorkerStats:
@@ -215,6 +222,8 @@ class Worker:
                 concluding.start_soon(parts.dispatcher.run)
                 if parts.recorder is not None:
                     concluding.start_soon(parts.recorder.run)
+                if parts.revoker is not None:
+                    concluding.start_soon(parts.revoker.run, parts.executor.terminate_revoked)
                 async with anyio.create_task_group() as intake:
                     intake.start_soon(parts.receiver.run)
                     if self._setup.burst:

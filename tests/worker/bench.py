@@ -63,11 +63,13 @@ class Bench:
         } | settings
         return Worker(WorkerSetup(app="bench", tasks=self.tasks, environment=self.environment, **given))
 
-    async def send(self, task: str, *args: Any, queue: str = QUEUE, **fields: Any) -> str:
+    async def send(
+        self, task: str, *args: Any, queue: str = QUEUE, headers: dict[str, Any] | None = None, **fields: Any
+    ) -> str:
         """Publish a call; keyword arguments are fields of the message."""
         self._sent += 1
         message = TaskMessage(task=task, id=f"id-{self._sent}", args=list(args), **fields)
-        await self.publish(encode_task(message), queue=queue)
+        await self.publish(encode_task(message, headers=headers), queue=queue)
         return message.id
 
     async def publish(self, message: WireMessage, *, queue: str = QUEUE) -> None:

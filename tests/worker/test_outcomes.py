@@ -292,8 +292,19 @@ async def test_an_early_acknowledged_task_is_gone_from_the_broker_while_it_runs(
     assert (depth.ready, depth.in_flight) == (0, 0)
 
 
-async def test_an_unknown_task_becomes_a_dead_letter_and_nobody_waits_in_vain(bench: Bench) -> None:
+async def test_an_unknown_task_waits_for_a_worker_that_knows_it(bench: Bench) -> None:
+    async with bench.worker() as worker:
+        task_id = await bench.send("add", 2, 3, headers={"trace": "abc"})
+        await bench.until(lambda depth: depth.parked == 1 and depth.in_flight == 0)
+        assert worker.stats.dead == 0
+    bench.task(add)
     async with bench.worker():
+        record = await bench.final(task_id)
+    assert record.result == 5
+
+
+async def test_a_task_that_stays_unknown_becomes_a_dead_letter_and_nobody_waits_in_vain(bench: Bench) -> None:
+    async with bench.worker(unknown_task_timeout=0):
         record = await bench.final(await bench.send("nowhere.to.be.found", 1))
         await bench.until(lambda depth: depth.dead == 1)
     assert (record.status, record.result["exc_type"]) == ("FAILURE", "NotRegistered")
