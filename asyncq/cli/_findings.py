@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, Callable, Generator
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.util import find_spec
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from asyncq.cli._drivers import opened, queue_names
 from asyncq.errors import AsyncqError, BackendConnectionError, BrokerConnectionError
@@ -47,14 +48,39 @@ async def examine(queue: AsyncQ) -> list[Finding]:
 
 
 async def _guarded(subject: str, look: Callable[[], AsyncGenerator[Finding]]) -> AsyncGenerator[Finding]:
-    """What `look` finds; and the failure that ended it, as one more finding."""
+    """What `look` finds, what the driver had to say meanwhile, and the failure that ended it."""
     try:
-        async for finding in look():
-            yield finding
+        with _Remarks() as remarks:
+            async for finding in look():
+                yield finding
+        for remark in remarks.heard:
+            yield Finding(subject, Verdict.NOTE, remark)
     except (BrokerConnectionError, BackendConnectionError) as error:
         yield Finding(subject, Verdict.UNREACHABLE, str(error))
     except AsyncqError as error:
         yield Finding(subject, Verdict.FAILED, str(error))
+
+
+class _Remarks(logging.Handler):
+    """Hears what drivers log of their server: what an operator ought to know of it."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.heard: list[str] = []
+        self._loggers = [logging.getLogger(name) for name in ("asyncq_brokers", "asyncq_backends")]
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.heard.append(record.getMessage())
+
+    def __enter__(self) -> Self:
+        for logger in self._loggers:
+            logger.addHandler(self)
+            logger.setLevel(logging.INFO)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for logger in self._loggers:
+            logger.removeHandler(self)
 
 
 def _tasks(queue: AsyncQ) -> Generator[Finding]:
@@ -65,8 +91,9 @@ def _tasks(queue: AsyncQ) -> Generator[Finding]:
 
 
 async def _broker(queue: AsyncQ) -> AsyncGenerator[Finding]:
+    broker = queue.make_broker()
     started = perf_counter()
-    async with opened(queue.make_broker()) as broker:
+    async with opened(broker):
         yield Finding("broker", Verdict.OK, f"{broker.address} answers ({_milliseconds(started)})")
         for finding in _weaknesses(broker.capabilities):
             yield finding

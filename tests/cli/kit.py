@@ -18,7 +18,7 @@ PATIENCE = 20  # seconds that anything may take before the test fails
 SHOP = """
 import asyncio
 
-from asyncq import AsyncQ
+from asyncq import AsyncQ, Reject
 
 queue = AsyncQ("shop")
 
@@ -36,6 +36,11 @@ async def echo(value: object) -> object:
 @queue.task(max_retries=0)
 async def fail(reason: str) -> None:
     raise ValueError(reason)
+
+
+@queue.task
+async def refuse(reason: str) -> None:
+    raise Reject(reason)
 
 
 @queue.task

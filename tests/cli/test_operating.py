@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from cli.kit import PATIENCE, Shell
+from servers import RedisServer
 
 
 async def send(shell: Shell, *arguments: str) -> None:
@@ -89,7 +90,7 @@ async def test_check_leaves_nothing_behind(shell: Shell) -> None:
 
 
 async def test_check_notes_dead_letters(shell: Shell) -> None:
-    await send(shell, "nobody.knows.it")
+    await send(shell, "shop.refuse", "not today")
     await shell.run("worker", "shop:queue", "--burst")
     done = await shell.run("check", "shop:queue")
     assert done.code == 0
@@ -112,6 +113,14 @@ async def test_check_names_a_broker_that_only_this_process_sees(shell: Shell) ->
     done = await shell.run("check", "shop:queue", environment={"ASYNCQ_BROKER": "memory://"})
     assert done.code == 0
     assert "it lives in one process" in done.out
+
+
+async def test_check_passes_on_what_the_driver_says_of_its_server(shell: Shell) -> None:
+    with RedisServer(appendonly="no") as forgetful:
+        done = await shell.run("check", "shop:queue", environment={"ASYNCQ_BROKER": forgetful.url()})
+    assert done.code == 0
+    assert "note        broker: Redis at " in done.out
+    assert "appendonly yes keeps them" in done.out
 
 
 async def test_check_names_a_scheme_without_driver(shell: Shell) -> None:

@@ -20,7 +20,7 @@ async def test_it_says_what_it_serves_and_runs_what_is_sent(shell: Shell) -> Non
     assert "node         asyncq@" in banner
     assert f"broker       {shell.folder}/home/shop.sqlite" in banner.replace("sqlite://", "")
     assert "queues       celery\n" in banner
-    assert "shop.add, shop.echo, shop.fail, shop.hang, shop.nap" in banner
+    assert "shop.add, shop.echo, shop.fail, shop.hang, shop.nap, shop.refuse" in banner
     assert "concurrency  100 (default)" in banner
     assert (done.code, done.out) == (0, "3\n")
     assert code == 0

@@ -24,6 +24,8 @@ class ServerInfo(Struct, frozen=True):
     version: tuple[int, ...] | None
     #: What becomes of keys when the memory is full.
     eviction: str | None
+    #: Every write goes to a file too, and not only now and then a snapshot.
+    append_only: bool | None
 
 
 async def check_server(link: Link) -> ServerInfo:
@@ -32,7 +34,7 @@ async def check_server(link: Link) -> ServerInfo:
     Raises the driver's connection error, and ConfigurationError when the server is too old.
     """
     fields: dict[str, str] = {}
-    for answer in await link.calls([("INFO", "server"), ("INFO", "memory")]):
+    for answer in await link.calls([("INFO", "server"), ("INFO", "memory"), ("INFO", "persistence")]):
         if isinstance(answer, link.errors.connection | ConfigurationError):
             raise answer
         if isinstance(answer, bytes):  # else an access list keeps INFO from us, and the version stays unknown
@@ -50,4 +52,5 @@ async def check_server(link: Link) -> ServerInfo:
             address,
             eviction,
         )
-    return ServerInfo(version, eviction)
+    aof = fields.get("aof_enabled")
+    return ServerInfo(version, eviction, None if aof is None else aof.strip() == "1")
