@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .broker import RedisBroker
@@ -9,8 +10,6 @@ from .broker import RedisBroker
 if TYPE_CHECKING:
     from asyncq.driver import Broker, DriverConfig
 
-    def _conforms(config: DriverConfig) -> Broker:  # pyright: ignore[reportUnusedFunction] - read by the type checker
-        return RedisBroker(config)
-
+    _broker: Callable[[DriverConfig], Broker] = RedisBroker
 
 __all__ = ["RedisBroker"]

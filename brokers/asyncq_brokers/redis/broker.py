@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Sequence
 
 from asyncq.driver import (
@@ -25,6 +27,8 @@ from .scripts import script
 from .waiter import make_waiter
 
 __all__ = ["RedisBroker"]
+
+logger = logging.getLogger(__name__)
 
 _CAPABILITIES = BrokerCapabilities(
     priority_order="lowest-first",
@@ -62,12 +66,16 @@ class RedisBroker:
         return self._endpoint.address
 
     async def open(self) -> None:
-        await check_server(self._link)
+        server = await check_server(self._link)
+        if server.append_only is False:
+            logger.info(
+                "Redis at %s has no append-only file: when it dies, the messages since its last snapshot are gone "
+                "(appendonly yes keeps them)",
+                self.address,
+            )
 
     async def close(self) -> None:
-        for consumer in self._consumers:
-            await consumer.close()
-        self._consumers.clear()
+        await asyncio.gather(*(consumer.close() for consumer in self._consumers))
         await self._link.close()
 
     async def declare(self, queues: Sequence[Queue]) -> None:

@@ -13,6 +13,9 @@ __all__ = ["PRIORITIES", "Keys", "clamp"]
 #: Priorities as kombu's Redis transport has them.
 PRIORITIES = range(10)
 
+#: What other keys begin with: asyncq's own, kombu's bindings, Celery's results.
+_FOREIGN = ("asyncq.", "_kombu.", "celery-task-meta-", "celery-taskset-meta-")
+
 
 def clamp(priority: int) -> int:
     """The nearest of `PRIORITIES`."""
@@ -101,7 +104,7 @@ class Keys:
 
     def check(self, queue: str) -> None:
         """Refuse a queue's name that would collide with other keys. Raises ConfigurationError."""
-        reserved = queue in self._reserved or queue.startswith(("asyncq.", "_kombu.", "celery-task"))
+        reserved = queue in self._reserved or queue.startswith(_FOREIGN)
         if not queue or self._sep in queue or reserved or "\x00" in queue or len(queue) > 1024:
             raise ConfigurationError(f"{queue[:80]!r} can't be the name of a queue on Redis")
 

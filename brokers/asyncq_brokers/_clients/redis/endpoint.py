@@ -30,6 +30,7 @@ _CERT_REQS: Mapping[object, str] = {
     "CERT_OPTIONAL": "optional",
     "CERT_NONE": "none",
     "required": "required",
+    None: "required",
     "optional": "optional",
     "none": "none",
     ssl.CERT_REQUIRED: "required",
@@ -168,7 +169,7 @@ def _tls_arguments(
         msg = f"unknown TLS arguments for Redis: {', '.join(unknown)}; known are {known}"
         raise ConfigurationError(msg)
     try:
-        required = _CERT_REQS[given.pop("ssl_cert_reqs", None) or "required"]
+        required = _CERT_REQS[given.pop("ssl_cert_reqs", "required")]
     except (KeyError, TypeError):
         raise ConfigurationError("ssl_cert_reqs must be one of required, optional, none") from None
     check = given.pop("ssl_check_hostname", True)

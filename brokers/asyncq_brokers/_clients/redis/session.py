@@ -168,7 +168,7 @@ class Session:
                 reply: Reply = await read()
             except ResponseError as error:
                 reply = error
-            if on_message is not None and isinstance(reply, list) and reply[0] == b"message":
+            if on_message is not None and isinstance(reply, list) and reply[:1] == [b"message"]:
                 on_message(*cast("list[Any]", reply)[1:])
                 continue
             pending = self._pending[0]

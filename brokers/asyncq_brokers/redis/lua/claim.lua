@@ -18,6 +18,7 @@ local CHUNK = 25
 
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
+local ends_at = string.format('%.6f', now + lease)
 
 local reply, taken = {}, 0
 local records, scores, ends, oddities = {}, {}, {}, {}
@@ -41,15 +42,14 @@ end
 
 local function record(number, raw)
   local tag = string.format('%s%010d', prefix, first + taken)
-  local queue = ARGV[7 + (number - 1) % width]
-  local value = '[' .. raw .. ',"",' .. queue .. ']'
+  local value = '[' .. raw .. ',"",' .. ARGV[7 + (number - 1) % width] .. ']'
   taken = taken + 1
   room = room - #raw
-  ends[#ends + 1] = now + lease
-  ends[#ends + 1] = tag
+  ends[2 * taken - 1] = ends_at
+  ends[2 * taken] = tag
   -- The shape alone is looked at: to parse each message would cost the server more than all the rest. The client
   -- parses it, and moves what is no JSON at once.
-  if string.sub(raw, 1, 2) == '{"' and string.byte(raw, -1) == 125 then
+  if string.byte(raw, 1) == 123 and string.byte(raw, 2) == 34 and string.byte(raw, -1) == 125 then -- {" … }
     records[#records + 1] = tag
     records[#records + 1] = value
     -- Equal scores would come back in the order of their tags' bytes: a microsecond keeps them apart.
@@ -60,8 +60,8 @@ local function record(number, raw)
     oddities[#oddities + 1] = value
     number = -number
   end
-  reply[#reply + 1] = number
-  reply[#reply + 1] = raw
+  reply[2 * taken - 1] = number
+  reply[2 * taken] = raw
 end
 
 -- Read from the tail without removing anything: an error in what follows must leave every message in its list.
