@@ -72,6 +72,15 @@ async def test_a_hundred_first_sends_open_one_connection() -> None:
     assert broker.closed == 1
 
 
+async def test_batches_and_single_messages_share_the_connection() -> None:
+    bench = Bench()
+    call = bench.queue.signature({"task": "shop.add"})
+    async with bench.queue:
+        await asyncio.gather(bench.queue.send_many([call]), call.send(), bench.queue.send_many([call, call]))
+        (broker,) = bench.brokers
+        assert (await broker.depth("celery")).ready == 4
+
+
 async def test_a_lone_message_goes_at_once() -> None:
     bench = Bench()
     async with bench.queue:

@@ -144,6 +144,7 @@ queue = AsyncQ("shop", broker="sqlite:///{folder}/x.sqlite")
 queue.send_task_sync("shop.parent")
 pid = os.fork()
 if pid == 0:
+    queue.config_from_object({{}})  # refused where connections are in use
     queue.send_task_sync("shop.child")
     os._exit(0)
 _, status = os.waitpid(pid, 0)
