@@ -78,8 +78,7 @@ class AsyncQ:
         self._drivers = Drivers(name, self._environment)
         self._clients = Clients(self._make_client)
         self._portal = Portal(name, self._clients.close_current)
-        self._reader = ResultReader(self._clients, self._portal, exceptions)
-        self._reader.configure(self._settings)
+        self._reader = ResultReader(self._clients, self._portal, exceptions, self._environment, self._settings)
         self._outbox = Outbox(Producer(self._settings, self._environment), self._clients, self._portal, self._reader)
 
     def __repr__(self) -> str:

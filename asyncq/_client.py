@@ -9,14 +9,19 @@ from weakref import WeakKeyDictionary
 
 from msgspec import Struct
 
+from asyncq._coordination import coordination_of
 from asyncq._fork import forget_in_child
-from asyncq.driver import Broker, Publication, ResultBackend
+from asyncq.driver import Broker, Coordination, Publication, ResultBackend
 from asyncq.errors import AsyncqError, BrokerConnectionError, ConfigurationError, PublishError
 
-__all__ = ["Client", "Clients"]
+__all__ = ["Client", "Clients", "NoBackend"]
 
 #: Messages that go to the broker in one call, so that one call stays within its deadline.
 _MOST_AT_ONCE = 1000
+
+
+class NoBackend(ConfigurationError):
+    """Results are asked for, and kept nowhere."""
 
 
 class _Waiting(Struct, eq=False):
@@ -70,16 +75,31 @@ class Client:
         await self._publish(publications)
 
     async def backend(self) -> ResultBackend:
-        """The result backend, open. Raises BackendConnectionError; ConfigurationError where there is none."""
+        """The result backend, open. Raises BackendConnectionError; NoBackend where there is none."""
         if self._backend is None:
             async with self._opening:
                 if self._backend is None:
                     backend = self._make_backend()
                     if backend is None:
-                        raise ConfigurationError("no results are kept: AsyncQ(…, backend=…) says where to keep them")
+                        raise NoBackend("no results are kept: AsyncQ(…, backend=…) says where to keep them")
                     await backend.open()
                     self._backend = backend
         return self._backend
+
+    async def coordination(self) -> Coordination:
+        """What clients and workers share, from the backend's server, else from the broker's.
+
+        Raises BrokerConnectionError, BackendConnectionError; ConfigurationError where neither server can.
+        """
+        try:
+            backend = await self.backend()
+        except NoBackend:
+            backend = None
+        broker = self._broker or await self._open_broker()
+        coordination = coordination_of(backend, broker)
+        if coordination is None:
+            raise ConfigurationError("neither the broker nor the result backend can keep what this needs")
+        return coordination
 
     async def close(self) -> None:
         """Send what waits, then close the connections."""

@@ -29,8 +29,8 @@ class TaskOptions(Struct, frozen=True, kw_only=True):
     track_started: bool | None = None
     #: Acknowledge after the run (at least once) or before it (at most once).
     acks_late: bool | None = None
-    #: False: a late-acknowledged task that fails goes to the dead letters, one that runs into its hard limit back to its
-    #: queue. True: both are acknowledged.
+    #: False: a late-acknowledged task that fails goes to the dead letters, one that runs into its hard limit back to
+    #: its queue. True: both are acknowledged.
     acks_on_failure_or_timeout: bool | None = None
     #: Seconds in its own code, after which SoftTimeLimitExceeded is raised inside it.
     soft_time_limit: float | None = None

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar, overload
 
 from msgspec import Struct
 
-from asyncq._client import Clients
+from asyncq._client import Clients, NoBackend
 from asyncq._portal import Portal
+from asyncq._revoking import Revocation, keep_revocation
 from asyncq._settings import Settings
-from asyncq.errors import ResultTimeout
-from asyncq.protocol import READY_STATES, ExceptionRegistry, Limits, ResultRecord, decode_result
+from asyncq.driver import Environment, StoredResult
+from asyncq.errors import ResultTimeout, TaskRevokedError
+from asyncq.protocol import (
+    READY_STATES,
+    ExceptionRegistry,
+    Limits,
+    ResultRecord,
+    decode_result,
+    describe_exception,
+    encode_result,
+)
 
 __all__ = ["AsyncResult", "ResultReader", "TaskState"]
 
@@ -38,24 +49,34 @@ class TaskState(Struct, frozen=True, kw_only=True):
 
 
 _PENDING = TaskState(status="PENDING")
+#: States that a queued or parked task may have. One that runs and tracks no start has none either: it ends as it ends.
+_NOT_BEGUN = frozenset({"PENDING", "RETRY"})
 _WITH_EXCEPTION = frozenset({"FAILURE", "RETRY", "REVOKED"})
 
 
 class ResultReader:
     """One app's way of reading results."""
 
-    def __init__(self, clients: Clients, portal: Portal, exceptions: Iterable[type[Exception]]) -> None:
+    def __init__(
+        self,
+        clients: Clients,
+        portal: Portal,
+        exceptions: Iterable[type[Exception]],
+        environment: Environment,
+        settings: Settings,
+    ) -> None:
         self._clients = clients
+        self._environment = environment
         self._registry = ExceptionRegistry(exceptions)
-        self._limits = Limits()
-        self._accept: tuple[str, ...] = ("json",)
         self.portal: Portal = portal
+        self.configure(settings)
 
     def configure(self, settings: Settings) -> None:
-        """Read as these settings say."""
-        self._limits = settings.limits
+        """Read and write as these settings say."""
+        self._settings: Settings = settings
+        self._limits: Limits = settings.limits
         accept = settings.accept_content if settings.result_accept_content is None else settings.result_accept_content
-        self._accept = tuple({*accept, settings.result_serializer})
+        self._accept: tuple[str, ...] = tuple({*accept, settings.result_serializer})
 
     async def state(self, task_id: str) -> TaskState:
         """The state now. Raises ConfigurationError without a backend, BackendError, DecodeError."""
@@ -86,6 +107,31 @@ class ResultReader:
     async def forget(self, task_id: str) -> None:
         """Delete the record."""
         await (await self._clients.current().backend()).forget([task_id])
+
+    async def revoke(self, task_id: str, *, terminate: bool) -> None:
+        """Keep a revocation, and tell those who wait: until a worker comes to the message may take long."""
+        client = self._clients.current()
+        coordination = await client.coordination()
+        revocation = Revocation(task_id, terminate=terminate)
+        await keep_revocation(coordination, revocation, new_id=self._environment.new_id)
+        try:
+            backend = await client.backend()
+        except NoBackend:
+            return
+        (record,) = await backend.get([task_id])
+        if record is None or self._read(record).status in _NOT_BEGUN:
+            await backend.store([self._revoked(task_id)])
+
+    def _revoked(self, task_id: str) -> StoredResult:
+        settings = self._settings
+        record = ResultRecord(
+            task_id=task_id,
+            status="REVOKED",
+            result=describe_exception(TaskRevokedError("revoked")),
+            date_done=datetime.fromtimestamp(self._environment.clock.wall(), settings.tzinfo),
+        )
+        raw = encode_result(record, serializer=settings.result_serializer, compression=settings.result_compression)
+        return StoredResult(task_id=task_id, record=raw, status="REVOKED", expires=settings.result_expires)
 
     def _read(self, raw: bytes) -> TaskState:
         record: ResultRecord = decode_result(raw, limits=self._limits, accept=self._accept)
@@ -180,6 +226,16 @@ class AsyncResult(Generic[R_co]):
     async def forget(self) -> None:
         """Delete what is stored of the task's result."""
         await self._reader.forget(self.task_id)
+
+    async def revoke(self, *, terminate: bool = False) -> None:
+        """Ask that the task shall not run: REVOKED instead, whether it is queued, parked or comes back for a retry.
+
+        With `terminate` it is cancelled where it runs already (within a second or so). Kept for 30 days, so that a
+        worker that is away honours it, too. Celery's workers know nothing of it.
+
+        Raises ConfigurationError where neither the broker nor the backend can keep it, BrokerError, BackendError.
+        """
+        await self._reader.revoke(self.task_id, terminate=terminate)
 
     def __aiter__(self) -> AsyncIterator[TaskState]:
         """Each change of state until the final one, which comes last: `async for state in result`.

@@ -31,7 +31,7 @@ class Revocation(Struct, frozen=True):
 _decode = msgspec.json.Decoder(Revocation).decode
 
 
-async def revoke(
+async def keep_revocation(
     coordination: Coordination, revocation: Revocation, *, new_id: Callable[[], str], ttl: float = REVOCATION_TTL
 ) -> None:
     """Keep a revocation for `ttl` seconds. The fact comes first: whoever sees the counter move must find it."""
