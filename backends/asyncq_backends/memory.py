@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, cast
 
 from msgspec import Struct
 
-from asyncq.driver import BackendCapabilities, DriverConfig, ResultBackend, StoredResult
+from asyncq.driver import BackendCapabilities, Coordinating, DriverConfig, ResultBackend, StoredResult
 from asyncq.errors import BackendConnectionError, ConfigurationError
 from asyncq_backends._watcher import Watcher
+from asyncq_brokers._clients.memory import MemoryCoordination
 
 __all__ = ["MemoryBackend"]
 
@@ -119,6 +120,7 @@ class MemoryBackend:
             raise ConfigurationError(f"memory:// has no options; found {', '.join(sorted(config.options))}")
         self._store = cast("_Store", config.shared.setdefault(f"asyncq_backends.memory {config.url}", _Store()))
         self._clock = config.environment.clock
+        self.coordination = MemoryCoordination(config, self._turn)
         self._watchers: set[Watcher] = set()
         self._closed = False
 
@@ -168,3 +170,4 @@ class MemoryBackend:
 
 if TYPE_CHECKING:
     _backend: Callable[[DriverConfig], ResultBackend] = MemoryBackend
+    _coordinating: Callable[[DriverConfig], Coordinating] = MemoryBackend

@@ -18,10 +18,10 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection,
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from asyncq.driver import BackendCapabilities, Clock, DriverConfig, ResultBackend, StoredResult
+from asyncq.driver import BackendCapabilities, Clock, Coordinating, DriverConfig, ResultBackend, StoredResult
 from asyncq.errors import BackendConnectionError, BackendFull
 from asyncq_backends._watcher import Watcher
-from asyncq_brokers._clients.sqlite import Bell, Connection, Failures, Session, packed
+from asyncq_brokers._clients.sqlite import Bell, Connection, Failures, Session, SQLiteCoordination, packed
 
 __all__ = ["SQLiteBackend"]
 
@@ -55,6 +55,7 @@ class SQLiteBackend:
     def __init__(self, config: DriverConfig) -> None:
         self._connection = Connection(config, Failures(connection=BackendConnectionError, full=BackendFull))
         self._clock = config.environment.clock
+        self.coordination = SQLiteCoordination(self._connection, self._clock)
         self._new_id = config.environment.new_id
         self._follower: _Follower | None = None
         self._next_sweep = self._clock.monotonic()
@@ -256,3 +257,4 @@ def _alive(now: str) -> str:
 
 if TYPE_CHECKING:
     _backend: Callable[[DriverConfig], ResultBackend] = SQLiteBackend
+    _coordinating: Callable[[DriverConfig], Coordinating] = SQLiteBackend

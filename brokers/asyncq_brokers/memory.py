@@ -24,6 +24,7 @@ from asyncq.driver import (
     BrokerCapabilities,
     Consumer,
     ConsumerOptions,
+    Coordinating,
     Dead,
     Delivery,
     DriverConfig,
@@ -38,6 +39,7 @@ from asyncq.driver import (
     Stored,
 )
 from asyncq.errors import BrokerConnectionError, ConfigurationError, PublishError
+from asyncq_brokers._clients.memory import MemoryCoordination
 from asyncq_brokers._parcels import PRIORITY_STEPS, Parcel, dead_queue, pack, pack_letter, tag_source
 
 __all__ = ["MemoryBroker"]
@@ -284,6 +286,7 @@ class MemoryBroker:
         self.store = cast("_Store", config.shared.setdefault(f"asyncq_brokers.memory {config.url}", _Store()))
         self.clock = config.environment.clock
         self.new_tag = tag_source(config.environment.new_id)
+        self.coordination = MemoryCoordination(config, self.turn)
         self._consumers: set[MemoryConsumer] = set()
         self._closed = False
 
@@ -411,4 +414,5 @@ class MemoryConsumer:
 
 if TYPE_CHECKING:
     _broker: Callable[[DriverConfig], Broker] = MemoryBroker
+    _coordinating: Callable[[DriverConfig], Coordinating] = MemoryBroker
     _consumer: Callable[[MemoryBroker, Sequence[str], ConsumerOptions], Consumer] = MemoryConsumer

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from .backend import RedisBackend
 
 if TYPE_CHECKING:
-    from asyncq.driver import DriverConfig, ResultBackend
+    from asyncq.driver import Coordinating, DriverConfig, ResultBackend
 
     _backend: Callable[[DriverConfig], ResultBackend] = RedisBackend
+    _coordinating: Callable[[DriverConfig], Coordinating] = RedisBackend
 
 __all__ = ["RedisBackend"]

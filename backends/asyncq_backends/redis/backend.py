@@ -11,7 +11,14 @@ from importlib.resources import files
 from asyncq.driver import BackendCapabilities, DriverConfig, StoredResult
 from asyncq.errors import DecodeError
 from asyncq.protocol import decode_result
-from asyncq_brokers._clients.redis import BACKEND_ERRORS, Link, Script, check_server, read_backend_config
+from asyncq_brokers._clients.redis import (
+    BACKEND_ERRORS,
+    Link,
+    RedisCoordination,
+    Script,
+    check_server,
+    read_backend_config,
+)
 
 from .listener import Listener
 
@@ -39,6 +46,7 @@ class RedisBackend:
         self._none = f"{options.prefix}asyncq.none"
         environment = config.environment
         self._link = Link(self._endpoint, errors=BACKEND_ERRORS, clock=environment.clock, timeout=config.timeout)
+        self.coordination = RedisCoordination(self._link, options.prefix)
         self._listener = Listener(
             self._endpoint, look=self.get, prefix=self._prefix, random=environment.random, timeout=config.timeout
         )

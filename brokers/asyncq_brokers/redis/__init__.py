@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from .broker import RedisBroker
 
 if TYPE_CHECKING:
-    from asyncq.driver import Broker, DriverConfig
+    from asyncq.driver import Broker, Coordinating, DriverConfig
 
     _broker: Callable[[DriverConfig], Broker] = RedisBroker
+    _coordinating: Callable[[DriverConfig], Coordinating] = RedisBroker
 
 __all__ = ["RedisBroker"]

@@ -16,7 +16,14 @@ from asyncq.driver import (
     QueueDepth,
     Stored,
 )
-from asyncq_brokers._clients.redis import BROKER_ERRORS, Command, Link, check_server, read_broker_config
+from asyncq_brokers._clients.redis import (
+    BROKER_ERRORS,
+    Command,
+    Link,
+    RedisCoordination,
+    check_server,
+    read_broker_config,
+)
 
 from .consumer import RedisConsumer
 from .keys import Keys
@@ -51,6 +58,7 @@ class RedisBroker:
         self._timeout = config.timeout
         self._keys = Keys(self._options)
         self._link = self._new_link()
+        self.coordination = RedisCoordination(self._link, self._keys.prefix)
         self._operator = Operator(self._link, self._keys, self._environment)
         #: Queue -> milliseconds, of declared queues that expire.
         self._expiring: dict[str, int] = {}

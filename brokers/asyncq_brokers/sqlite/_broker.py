@@ -12,6 +12,7 @@ from asyncq.driver import (
     BrokerCapabilities,
     Consumer,
     ConsumerOptions,
+    Coordinating,
     Dead,
     Delivery,
     DriverConfig,
@@ -23,7 +24,7 @@ from asyncq.driver import (
     Stored,
 )
 from asyncq.errors import BrokerConnectionError, BrokerFull, PublishError
-from asyncq_brokers._clients.sqlite import Bell, Connection, Failures, Session
+from asyncq_brokers._clients.sqlite import Bell, Connection, Failures, Session, SQLiteCoordination
 from asyncq_brokers._parcels import pack, pack_letter, tag_source
 from asyncq_brokers.sqlite import _rows
 from asyncq_brokers.sqlite._leases import Housekeeper
@@ -43,6 +44,7 @@ class SQLiteBroker:
         )
         self.connection = Connection(config, Failures(connection=BrokerConnectionError, full=BrokerFull))
         self.environment = config.environment
+        self.coordination = SQLiteCoordination(self.connection, config.environment.clock)
         self.new_tag = tag_source(config.environment.new_id)
         self._consumers: set[SQLiteConsumer] = set()
 
@@ -176,4 +178,5 @@ class SQLiteConsumer:
 
 if TYPE_CHECKING:
     _broker: Callable[[DriverConfig], Broker] = SQLiteBroker
+    _coordinating: Callable[[DriverConfig], Coordinating] = SQLiteBroker
     _consumer: Callable[[SQLiteBroker, Sequence[str], ConsumerOptions], Consumer] = SQLiteConsumer

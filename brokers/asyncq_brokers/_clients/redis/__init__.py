@@ -1,5 +1,6 @@
 """What asyncq's Redis broker and Redis result backend share: URL, options, connections, scripts, errors."""
 
+from .coordination import RedisCoordination
 from .endpoint import Endpoint, parse_endpoint
 from .errors import BACKEND_ERRORS, BROKER_ERRORS, ErrorFamily, translate
 from .link import Link, Script
@@ -17,6 +18,7 @@ __all__ = [
     "ErrorFamily",
     "Link",
     "QueueOrder",
+    "RedisCoordination",
     "Script",
     "ServerInfo",
     "Session",

@@ -6,8 +6,9 @@ what a call has returned for stands in the write-ahead log, which is the kernel'
 
 from asyncq_brokers._clients.sqlite import _packed as packed
 from asyncq_brokers._clients.sqlite._connection import Connection
+from asyncq_brokers._clients.sqlite._coordination import SQLiteCoordination
 from asyncq_brokers._clients.sqlite._doorbell import Bell
 from asyncq_brokers._clients.sqlite._errors import Failures
 from asyncq_brokers._clients.sqlite._worker import Session
 
-__all__ = ["Bell", "Connection", "Failures", "Session", "packed"]
+__all__ = ["Bell", "Connection", "Failures", "SQLiteCoordination", "Session", "packed"]

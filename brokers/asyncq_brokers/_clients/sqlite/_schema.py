@@ -16,6 +16,7 @@ VERSION = 1
 #: others gets a new one. AUTOINCREMENT, because operators name messages by it: no number may come twice.
 #: A message is leased (`token`), or parked (`due`), or ready; each has an index of its own, small and exact.
 #: A result that changes gets a new `id`, so that "what is new since" is one range.
+#: A token bucket is the time at which it will be full, in UNIX seconds; a full one needs no row.
 _TABLES = """
 CREATE TABLE message (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -41,6 +42,10 @@ CREATE TABLE result (
     record BLOB NOT NULL
 );
 CREATE INDEX result_expiring ON result (expires) WHERE expires IS NOT NULL;
+CREATE TABLE fact (key TEXT PRIMARY KEY, value BLOB NOT NULL, expires REAL NOT NULL) WITHOUT ROWID;
+CREATE INDEX fact_expiring ON fact (expires);
+CREATE TABLE bucket (name TEXT PRIMARY KEY, full_at REAL NOT NULL) WITHOUT ROWID;
+CREATE INDEX bucket_full ON bucket (full_at);
 """
 
 
