@@ -7,7 +7,7 @@ path, in which msgspec checks every field; anything else takes the lenient one, 
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias, TypeGuard, cast
 
 import msgspec
 from msgspec import Struct
@@ -129,8 +129,8 @@ def _decode_wire(wire: WireMessage, limits: Limits, accept: Collection[str]) -> 
         if call is not None:
             return _to_message(headers, call, wire.properties, body, 2)
     value = body.serializer.decode(body.raw, limits)
-    if isinstance(value, dict):
-        return _from_protocol_1(cast("dict[object, Any]", value), wire, body, limits)
+    if _is_protocol_1(value, is_protocol_2):
+        return _from_protocol_1(value, wire, body, limits)
     if not is_protocol_2:
         raise DecodeError(NO_TASK)
     return _to_message(headers, _checked_call(value, limits), wire.properties, body, 2)
@@ -235,6 +235,10 @@ def _with_text_keys(value: dict[object, Any], name: str) -> dict[str, Any]:
 
 
 # -- protocol 1 ----------------------------------------------------------------------------------------------
+
+
+def _is_protocol_1(value: object, has_task_header: bool) -> TypeGuard[dict[object, Any]]:  # fields of any type
+    return isinstance(value, dict) and (not has_task_header or "args" in value)
 
 
 def _from_protocol_1(body: dict[object, Any], wire: WireMessage, how: _Body, limits: Limits) -> TaskMessage:

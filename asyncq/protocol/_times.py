@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 
 from asyncq.errors import DecodeError
 
@@ -43,7 +43,9 @@ def _parse_text(text: str, name: str) -> datetime:
         # The midnight that ends a day: allowed by ISO 8601 and Celery, refused by Python before 3.14.
         if "T24:00" in text:
             try:
-                return datetime.fromisoformat(text.replace("T24:00", "T00:00", 1)) + timedelta(days=1)
+                midnight = datetime.fromisoformat(text.replace("T24:00", "T00:00", 1))
+                if midnight.time() == time.min:
+                    return midnight + timedelta(days=1)
             except (ValueError, OverflowError):
                 pass
     raise DecodeError(f"{name} is no ISO 8601 time: {text[:_MAX_TEXT]!r}")

@@ -1,8 +1,10 @@
 """YAML bodies by PyYAML, where it is installed and the app accepts them.
 
-PyYAML's safe loader builds no objects, but it does expand merge keys without a bound and reads `1:1:1:…` as one number
-in quadratic time. Celery's own messages hold neither, so both are refused; aliases, which Celery does send when a value
-occurs twice, are followed as far as a bound goes.
+PyYAML's safe loader builds no objects, but it has other doors. Its C half recurses until the process dies (measured:
+50,000 brackets are a segmentation fault), so the depth is looked at in the stream of events first, which nobody
+recurses in. It expands merge keys without a bound and reads `1:1:1:…` as one number in quadratic time: Celery's own
+messages hold neither, and both are refused. Aliases, which Celery does send when a value occurs twice, are followed as
+far as a bound goes.
 """
 
 from __future__ import annotations
@@ -44,12 +46,25 @@ def load_yaml(raw: bytes, limits: Limits) -> Any:  # a user's value: of any type
     except ImportError as exc:
         raise DecodeError("YAML needs PyYAML, which is not installed") from exc
     try:
-        value = yaml.load(raw, Loader=loader)
+        too_deep = _events_nest_deeper(yaml, loader, raw, limits.max_depth)
+        value = None if too_deep else yaml.load(raw, Loader=loader)
     except Exception as exc:  # of hostile YAML it raises AttributeError, IndexError, KeyError … as well
         raise DecodeError(f"no YAML: {exc}") from exc
-    if value_nests_deeper(value, limits.max_depth, max_containers=len(raw) + _MAX_ALIASED):
+    if too_deep or value_nests_deeper(value, limits.max_depth, max_containers=len(raw) + _MAX_ALIASED):
         raise DecodeError(f"YAML is nested deeper than {limits.max_depth} levels, or its aliases explode")
     return value
+
+
+def _events_nest_deeper(yaml: Any, loader: Any, raw: bytes, depth: int) -> bool:  # see _library
+    level = 0
+    for event in yaml.parse(raw, Loader=loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            level += 1
+            if level > depth:
+                return True
+        elif isinstance(event, yaml.CollectionEndEvent):
+            level -= 1
+    return False
 
 
 @functools.cache

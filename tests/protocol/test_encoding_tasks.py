@@ -140,7 +140,7 @@ def test_a_value_that_contains_itself_is_refused() -> None:
             encode_task(TaskMessage(task="t", id="i", args=[loop], serializer=serializer))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(message=messages)
 def test_a_message_comes_back_as_it_was(message: TaskMessage) -> None:
     wire = encode_task(message)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import gc
 import json
+import sys
 import tracemalloc
 from collections.abc import Callable
 from time import perf_counter
@@ -65,7 +67,7 @@ def _edit(raw: bytes, edits: list[tuple[float, bytes, int]]) -> bytes:
     return raw
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(raw=st.binary(max_size=200) | _mutated(_ENVELOPES))
 def test_any_bytes_are_a_task_or_a_decode_error(raw: bytes) -> None:
     _check(lambda: decode_task(raw, accept=_SAFE))
@@ -73,13 +75,13 @@ def test_any_bytes_are_a_task_or_a_decode_error(raw: bytes) -> None:
     _check(lambda: custom_headers(raw))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(raw=st.binary(max_size=200) | _mutated(_RECORDS))
 def test_any_bytes_are_a_record_or_a_decode_error(raw: bytes) -> None:
     _check(lambda: decode_result(raw, accept=_SAFE, limits=_EVERYTHING))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     raw=_mutated([message.body for message in _MESSAGES]),
     original=st.sampled_from(_MESSAGES),
@@ -98,7 +100,7 @@ def test_any_body_is_a_task_or_a_decode_error(
 _HEADER_NAMES = [*json.loads(_ENVELOPES[0])["headers"], "compression", "redelivered"]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(name=st.sampled_from(_HEADER_NAMES), value=nested(plain_values), number=st.integers(0, len(_ENVELOPES) - 1))
 def test_any_value_of_a_header_is_taken_or_refused(name: str, value: Any, number: int) -> None:
     envelope = json.loads(_ENVELOPES[number])
@@ -106,7 +108,7 @@ def test_any_value_of_a_header_is_taken_or_refused(name: str, value: Any, number
     _check(lambda: decode_task(json.dumps(envelope).encode()))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     path=st.sampled_from(
         [
@@ -129,7 +131,7 @@ def test_any_value_in_the_envelope_is_taken_or_refused(path: tuple[str, ...], va
     _check(lambda: decode_task(json.dumps(envelope).encode()))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(body=nested(plain_values) | st.lists(nested(plain_values), min_size=3, max_size=3))
 def test_any_json_body_is_taken_or_refused(body: Any) -> None:
     wire = WireMessage(json.dumps(body).encode(), {"task": "t", "id": "i"})
@@ -137,7 +139,7 @@ def test_any_json_body_is_taken_or_refused(body: Any) -> None:
     _check(lambda: decode_task(WireMessage(wire.body, {})))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(body=st.dictionaries(st.sampled_from([*_HEADER_NAMES, "args", "taskset", "chord", "callbacks"]), plain_values))
 def test_any_body_of_protocol_1_is_taken_or_refused(body: dict[str, Any]) -> None:
     raw = json.dumps({"task": "t", "id": "i", **body}).encode()
@@ -202,7 +204,7 @@ def test_what_is_not_too_deep_passes(text: str) -> None:
     assert loads(text.encode()) == json.loads(text)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(text=st.text('[]{}",\\a', max_size=40), depth=st.integers(1, 4))
 def test_no_text_gets_more_than_twice_as_deep_into_a_decoder(text: str, depth: int) -> None:
     from asyncq.protocol._bounds import json_nests_deeper
@@ -240,6 +242,34 @@ def test_depth_of_msgpack_keys_is_bounded() -> None:
     wire = WireMessage(body, {"task": "t", "id": "i"}, content_type="application/x-msgpack")
     with pytest.raises(DecodeError):
         decode_task(wire, accept=["msgpack"])
+
+
+def test_a_record_of_msgpack_is_bounded_as_well() -> None:
+    with pytest.raises(DecodeError, match="too large to decode: RecursionError"):
+        decode_result(b"\x86" + b"\x91" * 100_000, accept=["msgpack"])
+
+
+def _depth_of_the_stack() -> int:
+    frame, depth = sys._getframe(), 0
+    while frame is not None:
+        frame, depth = frame.f_back, depth + 1
+    return depth
+
+
+def test_deep_in_the_stack_it_is_a_decode_error_still() -> None:
+    envelope = json.loads(_ENVELOPES[0])
+    envelope["headers"]["unknown"] = json.loads(_nest(60))
+    envelope["body"] = base64.b64encode(f"[[{_nest(60)}], {{}}, {{}}]".encode()).decode()
+    raw = json.dumps(envelope).encode()
+    limit, depth = sys.getrecursionlimit(), _depth_of_the_stack()
+    try:
+        for margin in range(25, 110, 3):
+            sys.setrecursionlimit(depth + margin)
+            for decode in (decode_task, decode_envelope, loads):
+                with contextlib.suppress(DecodeError):
+                    decode(raw)
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 # -- size ----------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from asyncq.errors import DecodeError, EncodeError
 from asyncq.protocol import Limits, _json, dumps, loads, register_json_type
 from values import same, values
 
-_many = settings(max_examples=200, deadline=None)
+_many = settings(max_examples=100, deadline=None)
 
 
 @_many

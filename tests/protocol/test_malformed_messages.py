@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from asyncq.errors import DecodeError
-from asyncq.protocol import TaskMessage, WireMessage, decode_task
+from asyncq.protocol import Properties, TaskMessage, WireMessage, decode_task
 
 _HEADERS = {"task": "t", "id": "i"}
 
@@ -34,6 +34,7 @@ _REFUSED = {
     "embed is a list": (_message(([], {}, [])), "embed must be an object, not list"),
     "two parts": (_message(([], {})), "not 2 parts"),
     "four parts": (_message(([], {}, {}, {})), "not 4 parts"),
+    "an object without args": (_message({"kwargs": {}}), "must be [args, kwargs, embed], not dict"),
     "the body is text": (_message("x"), "must be [args, kwargs, embed], not str"),
     "no id": (_message(headers={"task": "t"}), "the message for task t has no id"),
     "an empty id": (_message(headers={"task": "t", "id": ""}), "has no id"),
@@ -185,6 +186,17 @@ def test_an_envelope_that_is_none(envelope: str, reason: str) -> None:
     with pytest.raises(DecodeError) as caught:
         decode_task(envelope.encode())
     assert reason in str(caught.value)
+
+
+def test_odd_properties_are_left_out() -> None:
+    envelope = json.loads(_enveloped(_message()))
+    odd = {"correlation_id": "\udc80", "reply_to": 5, "priority": 1000, "delivery_mode": "x", "expiration": 5000}
+    envelope["properties"] |= odd
+    assert decode_task(json.dumps(envelope).encode()).properties == Properties(None, None, 255, 2, "5000")
+    envelope["properties"] |= {"priority": -1, "delivery_mode": 1, "expiration": []}
+    assert decode_task(json.dumps(envelope).encode()).properties == Properties(None, None, 0, 1, None)
+    envelope["properties"] |= {"priority": "high", "correlation_id": "c", "reply_to": ""}
+    assert decode_task(json.dumps(envelope).encode()).properties == Properties("c", "", None, 1, None)
 
 
 def test_an_error_never_quotes_arguments() -> None:

@@ -100,7 +100,7 @@ def test_a_record_is_decoded_only_as_the_app_allows(name: str, serializer: str) 
     assert decode_result(raw, accept=[serializer]).status == "SUCCESS"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(record=records)
 def test_a_record_comes_back_as_it_was(record: ResultRecord) -> None:
     for compression in (None, "zlib"):

@@ -33,7 +33,7 @@ from asyncq.protocol import (
 )
 from values import marked, messages, nested, plain_values, same
 
-_few = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+_few = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def _nothing(*args: Any, **kwargs: Any) -> None:

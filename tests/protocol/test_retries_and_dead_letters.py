@@ -1,0 +1,159 @@
+"""What follows a message that did not succeed: its next attempt, or its letter."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+import golden
+from asyncq.errors import DecodeError
+from asyncq.protocol import (
+    Properties,
+    WireMessage,
+    custom_headers,
+    dead_letter,
+    decode_envelope,
+    decode_task,
+    encode_envelope,
+    retry_of,
+)
+
+_ETA = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+# -- the next attempt ----------------------------------------------------------------------------------------
+
+
+def test_a_retry_is_the_message_that_celery_publishes() -> None:
+    theirs = golden.amqp_message(golden.load("amqp", "worker-retry"))
+    first = replace(theirs, headers={**theirs.headers, "retries": 0, "eta": None, "parent_id": None})
+    message = decode_task(first)
+
+    ours = retry_of(first, message, eta=datetime.fromisoformat(theirs.headers["eta"]), retries=1)
+
+    assert ours.headers == theirs.headers
+    assert list(ours.headers) == list(theirs.headers)
+    # RabbitMQ would drop the message at its expiry, before anybody could record it: the header says it, too.
+    assert ours.properties == replace(theirs.properties, expiration=None)
+    assert (ours.body, ours.content_type, ours.content_encoding) == (theirs.body, "application/json", "utf-8")
+
+
+@pytest.mark.parametrize("name", ["task_default", "task_gzip", "task_headers", "task_priority_9", "task_pickle"])
+def test_a_retry_keeps_the_bodys_bytes_and_all_that_it_does_not_know(name: str) -> None:
+    [raw] = golden.redis_envelopes(name)
+    message = decode_task(raw, accept=["json", "pickle"])
+    before = decode_envelope(raw)
+
+    after = retry_of(raw, message, eta=_ETA, retries=3)
+
+    changed = {"retries": 3, "eta": "2030-01-02T03:04:05+00:00", "parent_id": message.id}
+    assert after == replace(before, headers={**before.headers, **changed})
+    again = decode_task(
+        encode_envelope(after, routing_key="celery", delivery_tag="t"),
+        accept=["json", "pickle"],
+    )
+    assert again == replace(message, retries=3, eta=_ETA, parent_id=message.id)
+
+
+def test_a_retry_without_a_countdown_has_no_eta_and_keeps_its_parent() -> None:
+    headers = {"task": "t", "id": "i", "eta": "2030-01-01T00:00:00Z", "parent_id": "p", "expires": "2031-01-02"}
+    wire = WireMessage(b"[[], {}, {}]", headers, Properties(expiration="5000"))
+    after = retry_of(wire, decode_task(wire), eta=None, retries=1)
+    assert after.headers == {**headers, "eta": None, "retries": 1}  # expires stays the text that it was
+    assert after.properties.expiration is None
+
+
+def test_a_retry_tells_nothing_of_the_old_messages_way() -> None:
+    way = {"x-death": [{"count": 1}], "x-first-death-queue": "q", "x-last-death-reason": "expired", "redelivered": True}
+    wire = WireMessage(b"[[], {}, {}]", {"task": "t", "id": "i", "x-mine": 1, "asyncq-dead": {}, **way})
+    after = retry_of(wire, decode_task(wire), eta=None, retries=1)
+    assert custom_headers(after) == {"x-mine": 1}
+    assert not set(way) & set(after.headers)
+    assert "asyncq-dead" not in after.headers
+    assert wire.headers["redelivered"] is True  # the old message is untouched
+
+
+@pytest.mark.parametrize("name", [name for name in golden.names("amqp") if name.startswith("protocol1")])
+def test_a_retry_of_protocol_1_is_of_protocol_2(name: str) -> None:
+    wire = golden.amqp_message(golden.load("amqp", name))
+    wire.headers["x-mine"] = 1
+    message = decode_task(wire)
+
+    after = retry_of(wire, message, eta=_ETA, retries=1)
+
+    again = decode_task(after)
+    assert again == replace(
+        message,
+        protocol=2,
+        retries=1,
+        eta=_ETA,
+        parent_id=message.id,
+        root_id=message.id,
+        argsrepr=again.argsrepr,
+        kwargsrepr=again.kwargsrepr,
+        properties=replace(message.properties, expiration=None),
+    )
+    assert custom_headers(after) == {"x-mine": 1}
+
+
+def test_a_retry_of_something_else_is_a_decode_error() -> None:
+    [raw] = golden.redis_envelopes("task_default")
+    with pytest.raises(DecodeError):
+        retry_of(raw[:100], decode_task(raw), eta=None, retries=1)
+
+
+# -- the letter ----------------------------------------------------------------------------------------------
+
+_NOTICE = {"reason": "no such task", "time": 1795254336.5, "attempts": 2, "queue": "celery"}
+
+
+def _letter(content: bytes | WireMessage) -> WireMessage:
+    return dead_letter(content, queue="celery", reason="no such task", at=1795254336.5, attempts=2)
+
+
+@pytest.mark.parametrize("name", ["task_default", "task_pickle", "task_gzip", "restored_after_shutdown"])
+def test_a_letter_is_the_message_as_it_came_and_one_header_more(name: str) -> None:
+    [raw] = golden.redis_envelopes(name)
+    before = decode_envelope(raw)
+    for content in (raw, before):
+        letter = _letter(content)
+        assert letter == replace(before, headers={**before.headers, "asyncq-dead": _NOTICE})
+        assert "asyncq-dead" not in before.headers
+
+
+def test_a_letter_replayed_is_a_task_again_and_dies_with_the_latest_reason() -> None:
+    [raw] = golden.redis_envelopes("task_default")
+    stored = encode_envelope(_letter(raw), routing_key="celery.dead", delivery_tag="t")
+    assert decode_task(stored) == decode_task(raw)
+    assert custom_headers(stored) == {}
+    again = dead_letter(stored, queue="celery", reason="still none", at=2.0, attempts=3)
+    assert again.headers["asyncq-dead"] == {"reason": "still none", "time": 2.0, "attempts": 3, "queue": "celery"}
+
+
+@settings(max_examples=100, deadline=None)
+@given(content=st.binary(max_size=50))
+def test_what_is_no_envelope_is_kept_byte_for_byte(content: bytes) -> None:
+    letter = _letter(content)
+    assert letter.body == content
+    assert (letter.content_type, letter.content_encoding) == ("application/data", "binary")
+    assert letter.headers == {"asyncq-dead": _NOTICE}
+    stored = json.loads(encode_envelope(letter, routing_key="celery.dead", delivery_tag="t"))
+    assert stored["properties"]["body_encoding"] == "base64"
+    assert decode_envelope(json.dumps(stored).encode()).body == content
+
+
+@pytest.mark.parametrize("content", [b"[" * 10_000_000, b'{"body": "' + b"x" * (17 * 1024 * 1024) + b'"}'])
+def test_what_is_beyond_the_limits_finds_its_place_as_well(content: bytes) -> None:
+    letter = _letter(content)
+    assert letter.body == content
+    assert len(encode_envelope(letter, routing_key="celery.dead", delivery_tag="t")) > len(content)
+
+
+def test_a_reason_is_no_novel() -> None:
+    letter = dead_letter(b"x", queue="q", reason="r" * 5000, at=0.0, attempts=1)
+    assert len(letter.headers["asyncq-dead"]["reason"]) == 1024
