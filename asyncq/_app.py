@@ -66,7 +66,8 @@ class AsyncQ:
 
         `broker` and `backend` are URLs, callables that make a driver, or drivers. `exceptions` are the app's own
         classes that `AsyncResult.get` may raise; any other class becomes a RemoteTaskError. `settings` are asyncq's,
-        or Celery's under their new names; what isn't given comes from the environment (see docs/settings.md).
+        or Celery's under their new names. What isn't given comes from `ASYNCQ_<NAME>` in the environment, then from
+        `CELERY_BROKER_URL` and `CELERY_RESULT_BACKEND`, then from `config_from_object`, then from `REDIS_URL`.
 
         Raises TypeError for an unknown setting, ConfigurationError for a value that won't do.
         """

@@ -65,11 +65,6 @@ class CallOptions(Struct, frozen=True, kw_only=True, omit_defaults=True):
     time_limit: float | None = None
     shadow: str | None = None
 
-    def merged(self, **options: Unpack[SendOptions]) -> CallOptions:
-        """These options with others on top. Raises TypeError and ValueError as `call_options` does."""
-        given = {name: value for name, value in options.items() if value is not None}
-        return call_options(**{**self.given(), **given})  # type: ignore[arg-type]  # names are checked in there
-
     def given(self) -> dict[str, Any]:
         """What was said, by name."""
         return {name: value for name in self.__struct_fields__ if (value := getattr(self, name)) is not None}

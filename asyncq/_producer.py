@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from asyncq._call import NO_OPTIONS, Call, CallOptions
 from asyncq._context import current_context
+from asyncq._definition import TaskOptions
 from asyncq._queues import QueueTable
 from asyncq._routing import Route, RoutedCall, Router, publish_target
 from asyncq._settings import Settings
@@ -36,6 +37,8 @@ class Outgoing(Struct):
 class _Plan(Struct, frozen=True):
     """What is the same for each call of a task, as long as the call says nothing of it."""
 
+    #: Whose plan it is: a task that is declared anew has new options.
+    task: TaskOptions | None
     queue: str
     exchange: str
     routing_key: str
@@ -104,7 +107,7 @@ class Producer:
         if call.options is not NO_OPTIONS or not self._router.by_name_alone or call.task is None:
             return self._make_plan(call)
         plan = self._plans.get(call.name)
-        if plan is None:
+        if plan is None or plan.task is not call.task:
             plan = self._plans[call.name] = self._make_plan(call)
         return plan
 
@@ -128,6 +131,7 @@ class Producer:
         if ignore_result is None and task is not None:
             ignore_result = settings.ignore_result if task.ignore_result is None else task.ignore_result
         return _Plan(
+            task=task,
             queue=queue.name,
             exchange=exchange,
             routing_key=routing_key,

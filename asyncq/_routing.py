@@ -159,8 +159,6 @@ def _answer(answer: Any) -> Route | None:
 def _read(answer: Any) -> Route:
     if isinstance(answer, str):
         return Route(queue=answer)
-    if isinstance(answer, Route):
-        return answer
     if not isinstance(answer, Mapping):
         if not isinstance(getattr(answer, "name", None), str):
             raise ConfigurationError(f"routes: a {type(answer).__name__} is no route: give a queue's name or a dict")

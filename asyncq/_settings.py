@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, timedelta, timezone, tzinfo
 from typing import Annotated, Any, ClassVar, TypedDict, cast
 from zoneinfo import ZoneInfo
 
@@ -318,7 +319,7 @@ class Settings(BaseSettings):
         """The time zone that dates on the wire are written in."""
         if self.timezone is not None:
             return ZoneInfo(self.timezone)
-        return UTC if self.enable_utc else datetime.fromtimestamp(0, UTC).astimezone().tzinfo or UTC
+        return UTC if self.enable_utc else timezone(timedelta(seconds=-time.timezone))
 
     @property
     def modules(self) -> tuple[str, ...]:

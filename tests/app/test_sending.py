@@ -128,6 +128,13 @@ async def test_the_call_beats_the_task_and_the_task_the_settings() -> None:
     assert other.properties.priority == 2
 
 
+async def test_a_task_that_is_declared_anew_is_sent_as_it_says_now(queue: AsyncQ) -> None:
+    async with queue:
+        for name in ("before", "after"):
+            await add_to(queue, queue=name).send(1)
+            assert (await sent(queue, name)).args == [1]
+
+
 async def test_a_task_that_is_not_known_here_leaves_the_result_to_its_worker(queue: AsyncQ) -> None:
     async with queue:
         await queue.send_task("elsewhere.task", [1], {"b": 2}, queue="q")
