@@ -194,7 +194,7 @@ def _store(session: Session, results: Sequence[StoredResult], clock: Clock, *, s
         accepted.append(before is None or before.status != "SUCCESS")
         if accepted[-1]:
             newest[result.task_id] = result
-    with session.writing() as db:
+    with session.adding() as db:
         now = clock.wall()
         if sweep:
             _sweep(db, now)

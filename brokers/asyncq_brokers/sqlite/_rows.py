@@ -57,7 +57,7 @@ class _Row(NamedTuple):
 
 def add(session: Session, parcels: Sequence[Parcel]) -> None:
     """Store messages, ready or parked."""
-    with session.writing() as db:
+    with session.adding() as db:
         _insert(db, parcels)
     if any(parcel.not_before is None for parcel in parcels):
         session.ring(TOPIC)

@@ -3,9 +3,10 @@
 Who waits keeps a FIFO open in a folder beside the file; who has committed something worth waking for writes a byte into
 each. Waiting then costs nothing: no poll, no inotify. It is a hint and no more, for the truth is in the file: a ring
 that gets lost (its ringer was killed between commit and ring) is made good by the waiter's own look, once a second.
-A FIFO whose owner was killed has no reader, which its next ringer notices, and removes it. Measured against watching
-the log by `stat` or `PRAGMA data_version` every 20 ms: 0.2 ms instead of 10 to 20, and no processor time instead of
-0.3 to 0.5 %.
+A FIFO whose owner was killed has no reader, which its next ringer notices, and removes it.
+
+Measured: 1.4 ms from a send to its receipt in another process, and 0.2 % of a processor for an idle worker, all in. To
+look at the log's `stat`, or at `PRAGMA data_version` on the thread, every 20 ms took 1 and 2.3 %, and 10 ms more.
 """
 
 from __future__ import annotations

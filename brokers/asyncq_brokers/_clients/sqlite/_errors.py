@@ -17,6 +17,10 @@ class Failures(Struct, frozen=True):
     full: type[AsyncqError]
 
 
+class NoRoom(Exception):
+    """There is no room left but the room that is kept back."""
+
+
 def primary_code(error: BaseException) -> int | None:
     """SQLite's result code without the detail in its upper bits (https://sqlite.org/rescode.html)."""
     code: int | None = getattr(error, "sqlite_errorcode", None)
@@ -37,8 +41,10 @@ def is_full(error: sqlite3.Error) -> bool:
 def translate(error: Exception, path: Path, failures: Failures) -> Exception:
     """The asyncq error that says the same."""
     match error:
+        case NoRoom():
+            return failures.full(f"{path}: no room left on the disk, but for acknowledging; nothing was stored")
         case sqlite3.Error() if is_full(error):
-            return failures.full(f"{path}: no room left on the disk; nothing of the call was stored")
+            return failures.full(f"{path}: no room left on the disk; nothing of the call was done")
         case sqlite3.Error():
             return _translate_code(error, path, failures)
         case OSError():

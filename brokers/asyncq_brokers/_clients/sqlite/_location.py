@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-import stat
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote
@@ -13,6 +14,9 @@ from asyncq.errors import ConfigurationError
 
 #: An app's name becomes a file's name, so it must not lead anywhere else.
 _APP_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+
+#: So that no thread finds the file, opens and locks it while another still has to close what it made.
+_creating = threading.Lock()
 
 _FORMS = "sqlite:// (the default place), sqlite:///relative.sqlite or sqlite:////absolute.sqlite"
 
@@ -29,7 +33,8 @@ def locate(url: str, app: str, environ: Mapping[str, str] = os.environ) -> Path:
     if not rest:
         if not _APP_NAME.fullmatch(app):
             raise ConfigurationError(
-                f"the app's name {app!r} can't be a file's name (letters, digits, '_', '.', '-'): give broker=\"{scheme}:///…\""
+                f"the app's name {app!r} can't be a file's name (letters, digits, '_', '.', '-'): "
+                f'name the file, as in broker="{scheme}:///tasks.sqlite"'
             )
         return _default_folder(environ) / f"{app}.sqlite"
     host, slash, path = rest.partition("/")
@@ -49,20 +54,16 @@ def _default_folder(environ: Mapping[str, str]) -> Path:
 
 
 def prepare(path: Path) -> None:
-    """Make sure that the file exists, 0600, and its folder, 0700 where it had to be made.
+    """Make the file, 0600, and its folder, 0700, where there is none. What is there keeps its permissions.
 
-    Raises ConfigurationError for what isn't a file of this user's, OSError for what the system refuses.
+    Raises ConfigurationError if it is no file, OSError for what the system refuses.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     # SQLite gives the log and the index beside it the file's own permissions.
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    try:
+    with _creating, contextlib.suppress(FileExistsError):
         # Never open a file that is there: to close it would drop every POSIX lock that this process's connections hold
         # on it, and the next process to leave would take itself for the last one and delete the log under them.
         os.close(os.open(path, flags, 0o600))
-    except FileExistsError:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):
-            raise ConfigurationError(f"{path} is no file") from None
-        if found.st_uid == os.geteuid() and stat.S_IMODE(found.st_mode) & 0o077:
-            path.chmod(0o600)
+    if not path.is_file():
+        raise ConfigurationError(f"{path} is no file")

@@ -56,6 +56,7 @@ def set_up(db: sqlite3.Connection, path: Path) -> None:
     """
     if _is_current(db, path):
         return
+    db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # so that the file can shrink; only before its first table
     (mode,) = db.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
         raise ConfigurationError(f"{path}: its file system (a network share?) can't share SQLite's log: use another")

@@ -18,7 +18,8 @@ from msgspec import Struct
 
 from asyncq.driver import Clock
 from asyncq_brokers._clients.sqlite import _doorbell, _location, _schema
-from asyncq_brokers._clients.sqlite._errors import Failures, is_busy, translate
+from asyncq_brokers._clients.sqlite._errors import Failures, NoRoom, is_busy, is_full, translate
+from asyncq_brokers._clients.sqlite._reserve import Reserve
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +30,9 @@ _LOCK_SLICE = 0.1
 
 #: Seconds between two such tries: the mean of what is drawn.
 _LOCK_PAUSE = 0.003
+
+#: Pages of 4 KiB that the file shrinks by at a time: twice the room that is kept back.
+_SHRINK_PAGES = 5120
 
 
 class Settings(Struct, frozen=True):
@@ -47,10 +51,13 @@ class Settings(Struct, frozen=True):
 class Session:
     """What a job sees of the connection. A job may be run again, so it changes nothing but the file."""
 
-    def __init__(self, db: sqlite3.Connection, writers: threading.Lock) -> None:
+    def __init__(self, db: sqlite3.Connection, writers: threading.Lock, reserve: Reserve) -> None:
         self.db = db
         self.topics: set[str] = set()
+        #: It adds something, so it must not have the room that is kept back.
+        self.adds = False
         self._writers = writers
+        self._reserve = reserve
 
     @contextlib.contextmanager
     def writing(self) -> Generator[sqlite3.Connection]:
@@ -58,6 +65,18 @@ class Session:
         # Connections of one process hand over by a lock; SQLite alone would have them sleep and try again.
         with self._writers, self._transaction("BEGIN IMMEDIATE"):
             yield self.db
+
+    @contextlib.contextmanager
+    def adding(self) -> Generator[sqlite3.Connection]:
+        """The same for what adds messages or records, which a full disk refuses first."""
+        self.adds = True
+        if not self._reserve.lay_in():
+            with self._writers:
+                self._shrink()
+            if not self._reserve.lay_in():
+                raise NoRoom
+        with self.writing() as db:
+            yield db
 
     @contextlib.contextmanager
     def reading(self) -> Generator[sqlite3.Connection]:
@@ -68,6 +87,13 @@ class Session:
     def ring(self, topic: str) -> None:
         """When the job is done, wake whoever waits for the topic."""
         self.topics.add(topic)
+
+    def _shrink(self) -> None:
+        """Give the disk back what the file doesn't need any more."""
+        (free,) = self.db.execute("PRAGMA freelist_count").fetchone()
+        if free:
+            self.db.execute(f"PRAGMA incremental_vacuum({_SHRINK_PAGES})").fetchall()
+            self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     @contextlib.contextmanager
     def _transaction(self, begin: str) -> Generator[None]:
@@ -110,6 +136,7 @@ class Worker:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._bells = _doorbell.folder_beside(settings.path)
+        self._reserve = Reserve(settings.path)
         self._jobs: queue.SimpleQueue[Job[Any] | None] = queue.SimpleQueue()  # Any: each job has its own answer
         self._db: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
@@ -147,10 +174,14 @@ class Worker:
     def _attempt(self, job: Job[T]) -> T:
         """Run the job, again and again while the file is locked and somebody wants the answer."""
         while True:
+            session: Session | None = None
             try:
-                session = Session(self._connected(), self._settings.writers)
+                session = Session(self._connected(), self._settings.writers, self._reserve)
                 value = job.function(session)
             except sqlite3.Error as error:
+                adds = session is not None and session.adds
+                if is_full(error) and not adds and self._reserve.give_way():
+                    continue
                 late = self._settings.clock.monotonic() >= job.deadline
                 if not is_busy(error) or late or job.abandoned or self._stopping.is_set():
                     raise
