@@ -8,9 +8,11 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import PurePath
 from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypedDict, TypeVar, overload
 
+from asyncq._argument_keys import KeySpec
 from asyncq._context import Context
 from asyncq._definition import TaskDefinition, TaskOptions
 from asyncq._parameters import takes_context
+from asyncq._rates import parse_rate
 from asyncq._task import AsyncTask, SyncTask
 
 __all__ = ["Anything", "DeclaredOptions", "TaskDecorator", "define", "read_options"]
@@ -49,6 +51,12 @@ class DeclaredOptions(TypedDict, total=False):
     time_limit: float | None
     #: Of a `def` task.
     executor: Literal["thread", "process"]
+    #: Calls a second, or `"10/s"`, `"10/m"`, `"10/h"`.
+    rate_limit: str | float | None
+    limit_scope: Literal["worker", "fleet"]
+    limit_key: KeySpec | None
+    max_running: int | None
+    throws: Sequence[type[Exception]]
     max_retries: int | None
     retry_on: Sequence[type[Exception]]
     dont_retry_on: Sequence[type[Exception]]
@@ -86,7 +94,6 @@ _SPELLED_DIFFERENTLY = {
     "dont_autoretry_for": "it is called dont_retry_on",
     "default_retry_delay": "it is called retry_backoff",
     "retry_kwargs": "give max_retries and retry_backoff instead",
-    "throws": "asyncq logs no exception above WARNING; leave it out",
     "typing": "the type checker and the worker check arguments; leave it out",
     "pydantic": "arguments are always validated by pydantic; leave it out",
 }
@@ -102,7 +109,7 @@ def read_options(options: dict[str, Any]) -> tuple[str | None, TaskOptions]:
             raise TypeError(f"unknown task option {option!r}; there are {', '.join(known)}")
     given = dict(options)
     name = given.pop("name", None)
-    for option in ("retry_on", "dont_retry_on"):
+    for option in ("retry_on", "dont_retry_on", "throws"):
         if option in given:
             given[option] = _exceptions(option, given[option])
     backoff = given.get("retry_backoff", 1.0)
@@ -115,6 +122,10 @@ def read_options(options: dict[str, Any]) -> tuple[str | None, TaskOptions]:
     priority = given.get("priority")
     if priority is not None and not 0 <= priority <= 255:
         raise ValueError(f"priority must be from 0 to 255, not {priority}")
+    parse_rate(given.get("rate_limit"))
+    most = given.get("max_running")
+    if most is not None and most < 1:
+        raise ValueError(f"max_running must be at least 1, not {most}")
     return name, TaskOptions(**given)
 
 
@@ -127,11 +138,14 @@ def define(fn: Callable[..., Any], name: str | None, options: TaskOptions) -> Ta
     is_coroutine = inspect.iscoroutinefunction(fn)
     if is_coroutine and options.executor == "process":
         raise TypeError(f"{fn.__qualname__} is a coroutine function, which runs on the loop: executor= is for `def`")
+    needs_context = takes_context(fn)
+    if needs_context and options.executor == "process":
+        raise TypeError(f"{fn.__qualname__} runs in a process of its own, where there is no context: leave it out")
     return TaskDefinition(
         name=name or task_name(fn),
         fn=fn,
         is_coroutine=is_coroutine,
-        takes_context=takes_context(fn),
+        takes_context=needs_context,
         options=options,
     )
 

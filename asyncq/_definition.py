@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from asyncq._argument_keys import KeySpec
+
 
 class TaskOptions(Struct, frozen=True, kw_only=True):
     """A task's own settings. None means: as the app says."""
@@ -38,6 +40,16 @@ class TaskOptions(Struct, frozen=True, kw_only=True):
     time_limit: float | None = None
     #: Where a `def` task runs: a thread, or a process of its own that can be killed. Coroutines run on the loop.
     executor: Literal["thread", "process"] = "thread"
+    #: At most so many a second (`10`, `"10/s"`), a minute (`"10/m"`) or an hour. One at a time: there is no burst.
+    rate_limit: str | float | None = None
+    #: Whose rate it is: each worker's own, as in Celery, or that of all workers together.
+    limit_scope: Literal["worker", "fleet"] = "worker"
+    #: Limits calls with different keys apart: names of parameters, or a function of the arguments.
+    limit_key: KeySpec | None = None
+    #: At most so many at a time in one worker.
+    max_running: int | None = None
+    #: Exceptions that are no surprise: logged at INFO and without a traceback.
+    throws: tuple[type[Exception], ...] = ()
     #: Further attempts after the first; None retries for ever.
     max_retries: int | None = 3
     #: Exceptions that lead to another attempt by themselves.

@@ -42,6 +42,8 @@ CELERY_NAMES: Mapping[str, str] = {
     "track_started": "task_track_started",
     "acks_late": "task_acks_late",
     "acks_on_failure_or_timeout": "task_acks_on_failure_or_timeout",
+    "default_rate_limit": "task_default_rate_limit",
+    "disable_rate_limits": "worker_disable_rate_limits",
     "soft_time_limit": "task_soft_time_limit",
     "time_limit": "task_time_limit",
     "concurrency": "worker_concurrency",
@@ -119,6 +121,10 @@ class SettingsOptions(TypedDict, total=False):
     task_soft_time_limit: float | timedelta | None
     time_limit: float | timedelta | None
     task_time_limit: float | timedelta | None
+    default_rate_limit: str | float | None
+    task_default_rate_limit: str | float | None
+    disable_rate_limits: bool
+    worker_disable_rate_limits: bool
     kill_grace: float | timedelta
     lease: float | timedelta
     shutdown_timeout: float | timedelta
@@ -267,6 +273,10 @@ class Settings(BaseSettings):
     acks_late: bool = True
     #: False: a late-acknowledged task that fails goes to the dead letters.
     acks_on_failure_or_timeout: bool = True
+    #: `rate_limit` of tasks that say nothing of their own.
+    default_rate_limit: str | float | None = None
+    #: True: rate limits of tasks are not kept.
+    disable_rate_limits: bool = False
     #: Seconds for tasks that say nothing of their own; None means no limit.
     soft_time_limit: _Seconds | None = None
     time_limit: _Seconds | None = None

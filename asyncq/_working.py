@@ -82,6 +82,8 @@ def worker_setup(
         track_started=settings.track_started,
         acks_late=settings.acks_late,
         acks_on_failure_or_timeout=settings.acks_on_failure_or_timeout,
+        rate_limit=settings.default_rate_limit,
+        disable_rate_limits=settings.disable_rate_limits,
         soft_time_limit=settings.soft_time_limit,
         time_limit=settings.time_limit,
         timezone=settings.tzinfo,

@@ -3,26 +3,45 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Iterator
 
-from asyncq.driver import GiveBack
+from asyncq.driver import Clock, GiveBack, Park
 from asyncq.worker._attempt import Attempt
 from asyncq.worker._executor import Executor
 from asyncq.worker._flow import Flow
+from asyncq.worker._rate_gate import LocalBuckets
 from asyncq.worker._settler import Settler
+
+#: Seconds that a call of a full task is put aside for: no less, since each time it comes it costs as much as a run, and
+#: no more, since the guess at its turn is a guess.
+_SHORTEST, _LONGEST = 1.0, 60.0
 
 
 class Dispatcher:
-    """First in, first out, `concurrency` at a time."""
+    """First in, first out, `concurrency` at a time, and of a task with `max_running` no more than that.
 
-    def __init__(self, executor: Executor, settler: Settler, flow: Flow) -> None:
+    Calls of a full task don't stand in the way of others: as many as may run wait here, the rest is parked until about
+    the time when it may be their turn.
+    """
+
+    def __init__(
+        self, executor: Executor, settler: Settler, flow: Flow, *, clock: Clock, park_due: Callable[[float], None]
+    ) -> None:
         self._executor = executor
         self._settler = settler
         self._flow = flow
+        self._clock = clock
+        self._park_due = park_due
         self._waiting: deque[Attempt] = deque()
+        #: Name of a full task -> its calls that wait.
+        self._of_full: dict[str, deque[Attempt]] = {}
+        self._turns = LocalBuckets(clock)
 
     def admit(self, attempt: Attempt) -> None:
-        """Run it now, or as soon as a slot is free."""
-        if self._flow.slots > 0 and not self._waiting:
+        """Run it now, or as soon as it may."""
+        if self._is_full(attempt):
+            self._line_up(attempt)
+        elif self._flow.slots > 0 and not self._waiting:
             self._executor.start(attempt)
         else:
             self._waiting.append(attempt)
@@ -32,16 +51,49 @@ class Dispatcher:
         """Start what waits whenever something has ended."""
         while True:
             await self._flow.change()
-            while self._waiting and self._flow.slots > 0:
+            for attempt in self._startable():
                 self._flow.waiting -= 1
-                self._executor.start(self._waiting.popleft())
+                self._executor.start(attempt)
 
-    def give_back(self) -> int:
+    def give_back(self) -> None:
         """Return what has not started to its queue, unblamed, in order."""
-        count = len(self._waiting)
-        for attempt in self._waiting:
-            self._settler.put(GiveBack(attempt.delivery))
+        lines = [self._waiting, *self._of_full.values()]
+        for line in lines:
+            for attempt in line:
+                self._settler.put(GiveBack(attempt.delivery))
+        count = sum(map(len, lines))
         self._waiting.clear()
-        self._flow.waiting = 0
+        self._of_full.clear()
+        self._flow.waiting -= count
         self._flow.stats.handed_back += count
-        return count
+
+    def _startable(self) -> Iterator[Attempt]:
+        for name, line in list(self._of_full.items()):
+            while line and self._flow.slots > 0 and not self._is_full(line[0]):
+                yield line.popleft()
+            if not line:
+                del self._of_full[name]
+        while self._waiting and self._flow.slots > 0:
+            attempt = self._waiting.popleft()
+            if self._is_full(attempt):
+                self._flow.waiting -= 1
+                self._line_up(attempt)
+            else:
+                yield attempt
+
+    def _is_full(self, attempt: Attempt) -> bool:
+        bound = attempt.program.max_running
+        return bound is not None and self._executor.running_of(attempt.program) >= bound
+
+    def _line_up(self, attempt: Attempt) -> None:
+        bound, name = attempt.program.max_running, attempt.program.definition.name
+        line = self._of_full.setdefault(name, deque())
+        if bound is None or len(line) < bound:
+            line.append(attempt)
+            self._flow.waiting += 1
+            return
+        runtime = max(self._flow.prefetch.mean_runtime, 0.001)
+        turn = self._turns.take(name, bound / runtime)
+        until = self._clock.wall() + min(max(turn, _SHORTEST), _LONGEST)
+        self._settler.put(Park(attempt.delivery, until))
+        self._park_due(until)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from types import TracebackType
 from typing import cast
 
@@ -27,6 +28,7 @@ from asyncq.worker._outcome import (
     Snoozed,
     Succeeded,
 )
+from asyncq.worker._program import Program
 from asyncq.worker._revoker import Revoker
 from asyncq.worker._settler import Settler
 
@@ -76,12 +78,20 @@ class Executor:
         self._on_loop = LoopCaller()
         self._in_thread = ThreadCaller(threads)
         self._in_process = ProcessCaller(threads)
+        #: Name of a task -> how many of it run.
+        self._bounded: Counter[str] = Counter()
         self._interrupting = False
 
     def start(self, attempt: Attempt) -> None:
         """Run it now."""
         self._flow.running += 1
+        if attempt.program.max_running is not None:
+            self._bounded[attempt.program.definition.name] += 1
         self._running[attempt] = asyncio.get_running_loop().create_task(self._run(attempt))
+
+    def running_of(self, program: Program) -> int:
+        """How many runs of a task are under way; counted only where `max_running` bounds them."""
+        return self._bounded.get(program.definition.name, 0)
 
     def interrupt(self) -> None:
         """Cancel whatever runs: the worker stops. The outcomes say `Interrupted`."""
@@ -114,6 +124,8 @@ class Executor:
             attempt.timer.cancel()
         if attempt.verdict is not None:
             outcome = attempt.verdict
+        if attempt.program.max_running is not None:
+            self._bounded[attempt.program.definition.name] -= 1
         self._flow.running -= 1
         self._concluder.put((attempt, outcome))
         self._flow.notify()

@@ -47,6 +47,8 @@ class Prefetch:
         self._ended = 0
         self._runtime = 0.0
         self._allowance = 1
+        #: Seconds, of the runs that ended last.
+        self.mean_runtime = 0.0
 
     def note(self, runtime: float) -> None:
         """Count a run of `runtime` seconds."""
@@ -56,7 +58,8 @@ class Prefetch:
     def allowance(self) -> int:
         elapsed = self._clock.monotonic() - self._since
         if elapsed >= 1.0 and self._ended:
-            if self._runtime / self._ended > 1.0:
+            self.mean_runtime = self._runtime / self._ended
+            if self.mean_runtime > 1.0:
                 self._allowance = 0
             else:
                 self._allowance = max(1, min(self._concurrency, int(self._ended / elapsed)))

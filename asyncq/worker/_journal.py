@@ -38,14 +38,7 @@ class Journal:
         match conclusion.state:
             case "FAILURE":
                 stats.failed += 1
-                self._log(
-                    logging.ERROR,
-                    "%s[%s] failed in %.3fs: %r",
-                    attempt,
-                    attempt.runtime,
-                    error,
-                    error=_worth_a_traceback(error),
-                )
+                self._log_failure(attempt, error)
             case "RETRY":
                 stats.retried += 1
                 self._log(
@@ -70,6 +63,14 @@ class Journal:
             case _:
                 stats.ignored += 1
                 self._log(logging.DEBUG, "%s[%s] ended without a state", attempt)
+
+    def _log_failure(self, attempt: Attempt, error: BaseException | None) -> None:
+        level, shown = logging.ERROR, error
+        if isinstance(error, attempt.program.definition.options.throws):
+            level, shown = logging.INFO, None
+        elif isinstance(error, InvalidArguments):
+            shown = None  # the sender's fault: no line of code here would explain it
+        self._log(level, "%s[%s] failed in %.3fs: %r", attempt, attempt.runtime, error, error=shown)
 
     def received(self, count: int) -> None:
         self._stats.received += count
@@ -113,8 +114,3 @@ class Journal:
             fields["runtime"] = attempt.runtime
         message = attempt.message
         logger.log(level, text, message.task, message.id, *args, extra=fields, exc_info=error)
-
-
-def _worth_a_traceback(error: BaseException | None) -> BaseException | None:
-    """Arguments that don't fit are the sender's fault: no line of code here would explain it."""
-    return None if isinstance(error, InvalidArguments) else error

@@ -21,6 +21,7 @@ from asyncq.worker._leases import LeaseKeeper
 from asyncq.worker._maintenance import Maintenance
 from asyncq.worker._outcome import Revoked
 from asyncq.worker._program import Program
+from asyncq.worker._rate_gate import RateGate
 from asyncq.worker._revoker import Revoker
 from asyncq.worker._settler import Settler
 
@@ -38,6 +39,7 @@ class Receiver:
         judge: Judge,
         concluder: Concluder,
         dispatcher: Dispatcher,
+        gate: RateGate,
         leases: LeaseKeeper,
         maintenance: Maintenance,
         settler: Settler,
@@ -55,6 +57,7 @@ class Receiver:
         self._judge = judge
         self._concluder = concluder
         self._dispatcher = dispatcher
+        self._gate = gate
         self._leases = leases
         self._maintenance = maintenance
         self._settler = settler
@@ -104,7 +107,7 @@ class Receiver:
             # To run it and forget what was linked to it would lose work in silence.
             self._bury(delivery, "links, chains and chords are not supported yet")
         elif message.eta is None and message.expires is None:
-            self._dispatcher.admit(self._attempt(delivery, message, program))
+            self._let_in(self._attempt(delivery, message, program))
         else:
             self._admit_timed(delivery, message, program)
 
@@ -118,7 +121,14 @@ class Receiver:
             self._maintenance.due(until)
             self._journal.parked(message.task, message.id, until, delivery)
         else:
-            self._dispatcher.admit(self._attempt(delivery, message, program))
+            self._let_in(self._attempt(delivery, message, program))
+
+    def _let_in(self, attempt: Attempt) -> None:
+        limit = attempt.program.limit
+        if limit is None:
+            self._dispatcher.admit(attempt)
+        else:
+            self._gate.put(attempt, limit)
 
     def _attempt(self, delivery: Delivery, message: TaskMessage, program: Program) -> Attempt:
         return Attempt(delivery, message, program, node=self._node, states=self._concluder, limits=self._limits)

@@ -53,6 +53,8 @@ class WorkerSetup(Struct, kw_only=True):
     #: Seconds; None means no limit.
     soft_time_limit: float | None = None
     time_limit: float | None = None
+    rate_limit: str | float | None = None
+    disable_rate_limits: bool = False
     # How results are stored:
     #: Of the dates in records.
     timezone: tzinfo = UTC

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
@@ -13,7 +14,7 @@ import anyio
 from asyncq._coordination import coordination_of
 from asyncq._revoking import Revocations
 from asyncq.driver import ConsumerOptions, Queue, Requeue
-from asyncq.errors import BackendConnectionError, BrokerConnectionError
+from asyncq.errors import BackendConnectionError, BrokerConnectionError, ConfigurationError
 from asyncq.worker._backoff import Backoff
 from asyncq.worker._concluder import Concluder
 from asyncq.worker._conclusion import Judge
@@ -23,7 +24,8 @@ from asyncq.worker._flow import Flow, WorkerStats
 from asyncq.worker._journal import Journal
 from asyncq.worker._leases import LeaseKeeper
 from asyncq.worker._maintenance import Maintenance
-from asyncq.worker._program import compile_tasks
+from asyncq.worker._program import Program, compile_tasks
+from asyncq.worker._rate_gate import RateGate
 from asyncq.worker._receiver import Receiver
 from asyncq.worker._recorder import Recorder
 from asyncq.worker._revoker import Revoker
@@ -41,6 +43,7 @@ class _Parts:
         clock, dice = environment.clock, environment.random
         options = ConsumerOptions(node=node, lease=setup.lease, prefetch=2 * setup.concurrency)
         journal = Journal(flow.stats)
+        programs = compile_tasks(setup)
         self.consumer = setup.broker.consume(setup.queues, options)
         self.leases = LeaseKeeper(self.consumer, clock, dice, setup.lease)
         self.settler = Settler(self.consumer, self.leases, flow, dice)
@@ -48,6 +51,8 @@ class _Parts:
         self.recorder = None if setup.backend is None else Recorder(setup.backend, dice)
         judge = Judge(setup, node=node)
         coordination = coordination_of(setup.backend, setup.broker)
+        if coordination is None:
+            _refuse_fleet_limits(programs, setup)
         self.revoker = None if coordination is None else Revoker(Revocations(coordination), dice)
         self.concluder = Concluder(
             judge=judge,
@@ -70,13 +75,22 @@ class _Parts:
             threads=setup.threads,
             kill_grace=setup.kill_grace,
         )
-        self.dispatcher = Dispatcher(self.executor, self.settler, flow)
+        self.dispatcher = Dispatcher(self.executor, self.settler, flow, clock=clock, park_due=self.maintenance.due)
+        self.gate = RateGate(
+            coordination=coordination,
+            settler=self.settler,
+            flow=flow,
+            clock=clock,
+            admit=self.dispatcher.admit,
+            park_due=self.maintenance.due,
+        )
         self.receiver = Receiver(
             consumer=self.consumer,
-            programs=compile_tasks(setup),
+            programs=programs,
             judge=judge,
             concluder=self.concluder,
             dispatcher=self.dispatcher,
+            gate=self.gate,
             leases=self.leases,
             maintenance=self.maintenance,
             settler=self.settler,
@@ -89,6 +103,15 @@ class _Parts:
             limits=setup.limits,
             accept=setup.accept,
         )
+
+
+def _refuse_fleet_limits(programs: Mapping[str, Program], setup: WorkerSetup) -> None:
+    for name, program in programs.items():
+        if program.limit is not None and program.limit.fleet:
+            where = setup.broker.address if setup.backend is None else setup.backend.address
+            raise ConfigurationError(
+                f'task {name!r} has limit_scope="fleet", which {where} cannot keep; use a Redis or SQLite backend'
+            )
 
 
 class Worker:
@@ -220,6 +243,7 @@ class Worker:
             async with anyio.create_task_group() as concluding:
                 concluding.start_soon(parts.concluder.run)
                 concluding.start_soon(parts.dispatcher.run)
+                concluding.start_soon(parts.gate.run)
                 if parts.recorder is not None:
                     concluding.start_soon(parts.recorder.run)
                 if parts.revoker is not None:
@@ -251,6 +275,7 @@ class Worker:
         """Let running tasks end within `shutdown_timeout`, cancel the rest, conclude what has ended."""
         flow, timeout = self._flow, self._setup.shutdown_timeout
         parts.dispatcher.give_back()
+        parts.gate.give_back()
         if flow.running:
             logger.info("Stopping: %d tasks get %g s to end", flow.running, timeout)
             with anyio.move_on_after(timeout):
