@@ -6,13 +6,15 @@ inside fields that it would skip (reliability.md, M11). So the depth is bounded 
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable
-from itertools import chain
+from itertools import accumulate, chain
 from typing import cast
 
 _STRUCTURE = b'[]{}"'
 _OTHER_BYTES = bytes(byte for byte in range(256) if byte not in _STRUCTURE)
 _ONE_KIND = bytes.maketrans(b"{}", b"[]")
+_AS_STEPS = bytes.maketrans(b"[]", array("b", (1, -1)).tobytes())
 
 #: msgpack's first bytes of arrays and maps: fixmap, fixarray, array 16/32, map 16/32.
 _MSGPACK_CONTAINERS = bytes([*range(0x80, 0xA0), 0xDC, 0xDD, 0xDE, 0xDF])
@@ -21,8 +23,7 @@ _MSGPACK_CONTAINERS = bytes([*range(0x80, 0xA0), 0xDC, 0xDD, 0xDE, 0xDF])
 def json_nests_deeper(raw: bytes, depth: int) -> bool:
     """Whether a JSON document nests arrays and objects deeper than `depth`.
 
-    Exact for well-formed JSON. Of anything else it may say no, but then a decoder meets the fault before it is twice as
-    deep as `depth`.
+    Exact for well-formed JSON; of anything else, up to where a decoder meets the fault.
     """
     if raw.count(b"[") + raw.count(b"{") <= depth:
         return False
@@ -33,12 +34,20 @@ def json_nests_deeper(raw: bytes, depth: int) -> bool:
     brackets = b"".join(quoted.replace(b'""', b"").split(b'"')[::2])
     if b"[" * (depth + 1) in brackets:
         return True
-    for _ in range(depth):
+    peeled_levels = 0
+    while brackets:
         peeled = brackets.replace(b"[]", b"")
-        if len(peeled) == len(brackets):
-            break
+        if 4 * len(peeled) > 3 * len(brackets):
+            # Towers, or brackets without their other half, of which peeling takes little at a time (4.5 s for 16 MiB of
+            # towers). What is left then stands on as many levels as were peeled off.
+            return peeled_levels + _deepest(brackets) > depth
         brackets = peeled
-    return b"[]" in brackets or brackets.count(b"[") > depth
+        peeled_levels += 1
+    return peeled_levels > depth
+
+
+def _deepest(brackets: bytes) -> int:
+    return max(accumulate(array("b", brackets.translate(_AS_STEPS))))
 
 
 def msgpack_may_nest_deeper(raw: bytes, depth: int) -> bool:
