@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import warnings
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Unpack, overload
 
 from asyncq._call import Call, SendOptions, call_options
@@ -19,6 +19,7 @@ from asyncq._drivers import BackendSource, BrokerSource, Drivers
 from asyncq._outbox import Outbox
 from asyncq._portal import Portal
 from asyncq._producer import Producer
+from asyncq._registry import TaskRegistry
 from asyncq._result import AsyncResult, ResultReader
 from asyncq._settings import Settings, SettingsOptions
 from asyncq._settings_sources import load_settings
@@ -75,15 +76,15 @@ class AsyncQ:
         self._environment = system_environment()
         self._given: dict[str, Any] = {"broker": broker, "backend": backend, **settings}
         self._settings = load_settings(self._given)
-        self._tasks: dict[str, Task[..., Any]] = {}
+        self._tasks = TaskRegistry()
         self._drivers = Drivers(name, self._environment)
-        self._clients = Clients(self._make_client)
+        self._clients = Clients(lambda: Client(self.make_broker, self.make_backend))
         self._portal = Portal(name, self._clients.close_current)
         self._reader = ResultReader(self._clients, self._portal, exceptions, self._environment, self._settings)
         self._outbox = Outbox(Producer(self._settings, self._environment), self._clients, self._portal, self._reader)
 
     def __repr__(self) -> str:
-        return f"<AsyncQ {self.name!r} of {len(self._tasks)} tasks>"
+        return f"<AsyncQ {self.name!r} of {len(self.tasks)} tasks>"
 
     # -- settings --------------------------------------------------------------------------------------------
 
@@ -102,25 +103,22 @@ class AsyncQ:
         Settings that asyncq does not honour are named in a warning, and so are names that nobody knows. Raises
         ConfigurationError for a value that won't do, and once something was sent.
         """
-        config = read_celery_config(source, namespace)
-        self._configure(load_settings(self._given, config.values))
-        for warning in config.warnings():
-            warnings.warn(warning, stacklevel=2)
-
-    def _configure(self, settings: Settings) -> None:
         if self._clients.in_use:
             raise ConfigurationError("config_from_object comes before the first send")
-        producer = Producer(settings, self._environment)
-        self._settings = settings
-        self._outbox.producer = producer
+        config = read_celery_config(source, namespace)
+        settings = load_settings(self._given, config.values)
+        self._outbox.producer = Producer(settings, self._environment)
         self._reader.configure(settings)
+        self._settings = settings
+        for warning in config.warnings():
+            warnings.warn(warning, stacklevel=2)
 
     # -- tasks -----------------------------------------------------------------------------------------------
 
     @property
     def tasks(self) -> Mapping[str, Task[..., Any]]:
         """The tasks that were declared so far, by name."""
-        return MappingProxyType(self._tasks)
+        return self._tasks.view
 
     @overload
     def task(  # pyright: ignore[reportOverlappingOverload]  # a coroutine function is a function too: first match
@@ -151,19 +149,10 @@ class AsyncQ:
         def declare(fn: Callable[..., Any]) -> Task[..., Any]:
             definition = define(fn, name, task_options)
             task = _make_task(definition, self._outbox)
-            self._add(task)
+            self._tasks.add(task)
             return task
 
         return declare if fn is None else declare(fn)
-
-    def _add(self, task: Task[..., Any]) -> None:
-        known = self._tasks.get(task.name)
-        if known is not None and not _is_reloaded(known.definition.fn, task.definition.fn):
-            raise ConfigurationError(
-                f"two tasks are called {task.name!r}: {_place(known.definition.fn)} and {_place(task.definition.fn)}; "
-                "give one of them a name="
-            )
-        self._tasks[task.name] = task
 
     # -- sending ---------------------------------------------------------------------------------------------
 
@@ -178,7 +167,8 @@ class AsyncQ:
 
         Raises what `Task.send` raises; TypeError and ValueError for options.
         """
-        return await self._outbox.send(self._call(name, args, kwargs, options))
+        call = Call(name, args, kwargs or {}, call_options(**options), self._tasks.options_of(name))
+        return await self._outbox.send(call)
 
     def send_task_sync(
         self,
@@ -188,7 +178,8 @@ class AsyncQ:
         **options: Unpack[SendOptions],
     ) -> AsyncResult[Any]:
         """`send_task` for sync code. Raises RuntimeError in a thread whose event loop runs."""
-        return self._outbox.send_sync(self._call(name, args, kwargs, options))
+        call = Call(name, args, kwargs or {}, call_options(**options), self._tasks.options_of(name))
+        return self._outbox.send_sync(call)
 
     async def send_many(self, signatures: Sequence[Signature[R]]) -> list[AsyncResult[R]]:
         """Send calls in one round trip: `await queue.send_many([fetch.s(url) for url in urls])`.
@@ -200,18 +191,12 @@ class AsyncQ:
 
     def signature(self, document: Mapping[str, Any]) -> Signature[Any]:
         """Read a signature from its dict, as `Signature.to_dict` or Celery wrote it. Raises ConfigurationError."""
-        task = self._tasks.get(str(document.get("task")))
-        options = None if task is None else task.definition.options
-        return Signature.from_dict(document, outbox=self._outbox, task=options)
+        task = self._tasks.options_of(str(document.get("task")))
+        return Signature.from_dict(document, outbox=self._outbox, task=task)
 
     def result(self, task_id: str) -> AsyncResult[Any]:
         """A handle on the result of a task that was sent from anywhere."""
         return AsyncResult(task_id, self._reader)
-
-    def _call(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any] | None, options: SendOptions) -> Call:
-        task = self._tasks.get(name)
-        own = None if task is None else task.definition.options
-        return Call(name, args, kwargs or {}, call_options(**options), own)
 
     # -- connections -----------------------------------------------------------------------------------------
 
@@ -239,9 +224,6 @@ class AsyncQ:
         """
         return self._drivers.backend(self._settings)
 
-    def _make_client(self) -> Client:
-        return Client(self.make_broker, self.make_backend)
-
     # -- working ---------------------------------------------------------------------------------------------
 
     def queues(self, names: Sequence[str] | None = None) -> list[Queue]:
@@ -256,7 +238,7 @@ class AsyncQ:
             return [table[name] for name in dict.fromkeys(names)]
         if table.declared:
             return list(table.declared.values())
-        own = (task.definition.options.queue for task in self._tasks.values())
+        own = (task.definition.options.queue for task in self.tasks.values())
         return [table[name] for name in dict.fromkeys([table.default.name, *filter(None, own)])]
 
     def import_modules(self) -> None:
@@ -275,7 +257,7 @@ class AsyncQ:
         return Worker(
             worker_setup(
                 app=self.name,
-                tasks={name: task.definition for name, task in self._tasks.items()},
+                tasks={name: task.definition for name, task in self.tasks.items()},
                 broker=self.make_broker(),
                 backend=self.make_backend(),
                 queues=self.queues(options.get("queues")),
@@ -292,17 +274,3 @@ class AsyncQ:
 
 def _make_task(definition: TaskDefinition, outbox: Outbox) -> Task[..., Any]:
     return AsyncTask(definition, outbox) if definition.is_coroutine else SyncTask(definition, outbox)
-
-
-def _is_reloaded(known: Callable[..., Any], fn: Callable[..., Any]) -> bool:
-    """The same function of the same file, which was imported again."""
-    return (known.__module__, known.__qualname__) == (fn.__module__, fn.__qualname__) and _file(known) == _file(fn)
-
-
-def _file(fn: Callable[..., Any]) -> str | None:
-    code = getattr(fn, "__code__", None)
-    return None if code is None else code.co_filename
-
-
-def _place(fn: Callable[..., Any]) -> str:
-    return f"{fn.__module__}.{fn.__qualname__}"
