@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from asyncq.driver import Ack, Broker, Queue, Requeue
+from asyncq.driver import Ack, Broker, Delivery, Queue, Requeue
 from asyncq.errors import BrokerConnectionError
 from asyncq.testing._broker_kit import (
     SHORT_LEASE,
@@ -47,13 +47,34 @@ class Closing(BrokerFixtures):
         self, new_broker: NewBroker, broker: Broker, queue: Queue, consume: Consume
     ) -> None:
         await publish(broker, queue, *numbered(20))
-        consumer = consume(await new_broker(), queue)
-        held = await within(consumer.receive(3))
-        receiving = asyncio.create_task(consumer.receive(3))
-        await asyncio.sleep(0)
-        await within(consumer.close(), 1.0)
-        with contextlib.suppress(BrokerConnectionError):
-            held += await within(receiving)
+        held: list[Delivery] = []
+        for turns in range(5):
+            consumer = consume(await new_broker(), queue)
+            held += await within(consumer.receive(1))
+            receiving = asyncio.create_task(consumer.receive(3))
+            for _ in range(turns):  # so that it is caught at another stage each time
+                await asyncio.sleep(0.0005)
+            await within(consumer.close(), 1.0)
+            with contextlib.suppress(BrokerConnectionError):
+                held += await within(receiving, 1.0)
+
+        again = await take(consume(broker, queue), 20 - len(held))
+
+        assert sorted(bodies(held + again)) == sorted(numbered(20))
+
+    async def test_closing_the_broker_gives_back_what_nobody_was_handed(
+        self, new_broker: NewBroker, broker: Broker, queue: Queue, consume: Consume
+    ) -> None:
+        await publish(broker, queue, *numbered(20))
+        held: list[Delivery] = []
+        for turns in range(5):
+            closing = await new_broker()
+            receiving = asyncio.create_task(consume(closing, queue).receive(3))
+            for _ in range(turns):
+                await asyncio.sleep(0.0005)
+            await within(closing.close(), 2.0)
+            with contextlib.suppress(BrokerConnectionError):
+                held += await within(receiving, 1.0)
 
         again = await take(consume(broker, queue), 20 - len(held))
 

@@ -14,11 +14,13 @@ from asyncq._clock import system_environment
 from asyncq.driver import DriverConfig, ResultBackend
 from asyncq.testing.backend_contract import BackendContract, Freeze, MakeBackend, Subscriptions
 from asyncq_backends.sqlite import SQLiteBackend
+from asyncq_brokers._clients.sqlite import _doorbell
 
 
 class TestSQLiteBackend(BackendContract):
     @pytest.fixture
-    def path(self, tmp_path: Path) -> Path:
+    def path(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        monkeypatch.setattr(_doorbell, "SAFETY_LOOK", 3600.0)  # so that a lost ring is a failure
         return tmp_path / "contract.sqlite"
 
     @pytest.fixture

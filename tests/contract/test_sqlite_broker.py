@@ -12,6 +12,7 @@ import pytest
 from asyncq._clock import system_environment
 from asyncq.driver import Broker, DriverConfig
 from asyncq.testing.broker_contract import BrokerContract, Freeze, MakeBroker
+from asyncq_brokers._clients.sqlite import _doorbell
 from asyncq_brokers.sqlite import SQLiteBroker, _broker
 
 
@@ -19,6 +20,7 @@ class TestSQLiteBroker(BrokerContract):
     @pytest.fixture
     def path(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setattr(_broker, "MAX_MESSAGE_BYTES", 2 * 1024 * 1024)  # so that the limit can be tried
+        monkeypatch.setattr(_doorbell, "SAFETY_LOOK", 3600.0)  # so that a lost ring is a failure
         return tmp_path / "contract.sqlite"
 
     @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -109,6 +110,8 @@ class SQLiteConsumer:
         self._housekeeper = Housekeeper(self._clock, options.lease)
         self._contact = self._clock.monotonic()
         self._bell: Bell | None = None
+        #: The claim under way, and how to undo it.
+        self._claim: tuple[asyncio.Future[list[Delivery]], Callable[[Session], None]] | None = None
         self._closed = False
 
     @property
@@ -120,9 +123,9 @@ class SQLiteConsumer:
             self._bell = Bell(self._connection.path, _rows.TOPIC, self._broker.environment.new_id())
         while True:
             if self._closed:
-                raise BrokerConnectionError("the consumer is closed")
+                raise _closed()
             self._bell.clear()
-            if taken := await self._claim(limit):
+            if taken := await self._take(limit):
                 return taken
             await self._bell.wait()
 
@@ -148,11 +151,16 @@ class SQLiteConsumer:
     async def close(self) -> None:
         self._closed = True
         self._broker.forget(self)
+        if self._claim is not None:
+            answer, undo = self._claim
+            self._connection.post(undo)
+            if not answer.done():
+                answer.set_exception(_closed())
         if self._bell is not None:
             self._bell.wake()
             self._bell.close()
 
-    async def _claim(self, limit: int) -> list[Delivery]:
+    async def _take(self, limit: int) -> list[Delivery]:
         self._queues.rotate(-1)
         lease = _rows.Lease(self._broker.new_tag(), self._options.node, self._options.lease)
         job = partial(
@@ -163,17 +171,29 @@ class SQLiteConsumer:
             clock=self._clock,
             asked_at=self._clock.monotonic(),
         )
+        undo = partial(_rows.undo_claim, token=lease.token)
+        answer = self._connection.ask(job)
+        self._claim = answer, undo
         try:
-            return await self._run(job)
+            taken = await self._connection.answer(answer)
         except BaseException:
-            # Cancelled, or too late: what was taken, or is being taken, reaches nobody's hands.
-            self._connection.post(partial(_rows.undo_claim, token=lease.token))
+            self._connection.post(undo)  # cancelled or too late: what was taken, or still will be, reaches nobody
             raise
+        finally:
+            self._claim = None
+        if self._closed:  # and so it was undone, though the answer was there
+            raise _closed()
+        self._contact = self._clock.monotonic()
+        return taken
 
     async def _run(self, job: Callable[[Session], T]) -> T:
         answer = await self._connection.run(job)
         self._contact = self._clock.monotonic()
         return answer
+
+
+def _closed() -> BrokerConnectionError:
+    return BrokerConnectionError("the consumer is closed")
 
 
 if TYPE_CHECKING:

@@ -62,13 +62,20 @@ class Connection:
 
         Cancelled, or out of time, the call ends at once; the function is then left out, or still done as a whole.
         """
-        worker = self._worker
-        if worker is None:
+        return await self.answer(self.ask(function))
+
+    def ask(self, function: Callable[[Session], T]) -> asyncio.Future[T]:
+        """`run` in two steps: whoever has the future may end the wait for its answer, by settling it."""
+        if self._worker is None:
             raise self._failures.connection(f"{self.path} is closed")
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._pending.add(future)
         future.add_done_callback(self._pending.discard)
-        worker.put(Job(function, self._clock.monotonic() + self._timeout, future))
+        self._worker.put(Job(function, self._clock.monotonic() + self._timeout, future))
+        return future
+
+    async def answer(self, future: asyncio.Future[T]) -> T:
+        """What `ask` asked for."""
         try:
             async with asyncio.timeout(self._timeout):
                 return await future
