@@ -3,7 +3,7 @@
 A driver is found through the entry-point groups `asyncq.brokers` and `asyncq.backends`, keyed by URL scheme: the
 entry names a callable that takes a `DriverConfig` and returns a `Broker` or a `ResultBackend`. asyncq's own drivers
 register the same way as a third party's, and all of them prove themselves with the same suites
-(`asyncq.testing.broker_contract`, `asyncq.testing.backend_contract`).
+(`asyncq.testing.broker_contract`, `backend_contract` and `coordination_contract`).
 
 Rules for every method that awaits:
 
@@ -437,7 +437,8 @@ class ResultBackend(Protocol):
 class Fact(Struct, frozen=True, kw_only=True):
     """Something small that all workers and clients of an app shall know for a while."""
 
-    #: Letters, digits and any of `.:/@-_` (at most 512 characters); the driver puts its own prefix in front of it.
+    #: Letters and digits of ASCII and any of `.:/@-_` (at most 512 characters); the driver puts its own prefix in front
+    #: of it.
     key: str
     value: bytes
     #: Seconds until it is forgotten.
@@ -448,11 +449,14 @@ class Coordination(Protocol):
     """Small shared facts with a time to live. An instance belongs to the event loop of the driver that gave it.
 
     Every method is atomic for each key, and safe to cancel: whether a cancelled call had its effect is then unknown.
-    All raise BrokerConnectionError or BackendConnectionError, as the driver that gave it does.
+    All raise BrokerError or BackendError (the connection's above all), as the driver that gave it does, and ValueError
+    for a key, a prefix, a time, a rate or a capacity that can't be, before anything is done.
     """
 
     async def put(self, facts: Sequence[Fact], *, if_absent: bool = False) -> list[bool]:
-        """Write facts. With `if_absent`, False for those whose key was taken, which stay as they are."""
+        """Write facts, in order. With `if_absent`, False for those whose key was taken, maybe by an earlier one of the
+        batch: what is there stays as it is.
+        """
         ...
 
     async def get(self, keys: Sequence[str]) -> list[bytes | None]:
@@ -466,7 +470,7 @@ class Coordination(Protocol):
     async def incr(self, key: str, *, by: int = 1, ttl: float) -> int:
         """Add to a counter (which is 0 when it is not there) and renew its time to live. Returns the new number.
 
-        `get` gives it as decimal text.
+        `get` gives it as decimal text. Raises ValueError when what is there is no number, and leaves it.
         """
         ...
 
@@ -474,7 +478,8 @@ class Coordination(Protocol):
         """Take a token from a bucket that fills with `rate` tokens a second and holds `capacity`; at first it is full.
 
         Returns 0.0 when there was one. Otherwise the token is *reserved*, and the seconds until it is there are
-        returned: callers line up, each with a time of its own, and nobody needs to ask again.
+        returned: callers line up, each with a time of its own, and nobody needs to ask again. Buckets are no facts:
+        they have names of their own, and are forgotten when they are full.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""What both suites are written with: bounded waiting, idle measurement, cancellation at every await."""
+"""What all suites are written with: bounded waiting, idle measurement, cancellation at every await."""
 
 from __future__ import annotations
 

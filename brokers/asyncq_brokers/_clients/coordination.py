@@ -15,7 +15,7 @@ MAX_KEY = 512
 
 _PREFIX = re.compile(rf"[A-Za-z0-9.:/@_-]{{0,{MAX_KEY}}}")
 
-#: Seconds. The clocks count microseconds, and what comes out of sums of their times is no finer.
+#: Seconds. UNIX times as floats are this exact, and each token taken adds one to another.
 _RESOLUTION = 1e-6
 
 
@@ -74,4 +74,4 @@ def reserve(full_at: float | None, now: float, *, rate: float, capacity: float) 
     """
     missing = 0.0 if full_at is None else max(full_at - now, 0.0)
     wait = missing - (capacity - 1) / rate
-    return (wait if wait >= _RESOLUTION else 0.0), now + missing + 1 / rate
+    return (wait if wait > _RESOLUTION * capacity else 0.0), now + missing + 1 / rate

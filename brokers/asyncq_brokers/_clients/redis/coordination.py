@@ -66,8 +66,7 @@ class RedisCoordination:
 
     async def take(self, bucket: str, *, rate: float, capacity: float = 1.0) -> float:
         check_bucket(bucket, rate=rate, capacity=capacity)
-        interval = 1e6 / rate
-        names, arguments = [self._none, self._bucket_prefix + bucket], [repr(interval), repr((capacity - 1) * interval)]
+        names, arguments = [self._none, self._bucket_prefix + bucket], [repr(1e6 / rate), repr(capacity)]
         wait: int = await self._link.run(_script("take"), names, arguments)
         return wait / 1e6
 
