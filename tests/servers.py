@@ -72,7 +72,11 @@ class RedisServer:
         log = (self.folder / "log").open("ab")
         with log:
             self._process = subprocess.Popen(["redis-server", *arguments], stdout=log, stderr=log)
-        self._await_answer()
+        try:
+            self._await_answer()
+        except BaseException:
+            self.kill()
+            raise
 
     def stop(self) -> None:
         """Shut down in order."""
@@ -128,7 +132,7 @@ class RedisServer:
         deadline = time.monotonic() + _PATIENCE
         while True:
             try:
-                if self.command("PING").startswith(b"+PONG"):  # -LOADING while it reads its files
+                if self.command("PING").startswith((b"+PONG", b"-NOAUTH")):  # -LOADING while it reads its files
                     return
             except OSError:
                 pass

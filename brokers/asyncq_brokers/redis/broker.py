@@ -18,7 +18,6 @@ from asyncq.driver import (
 )
 from asyncq_brokers._clients.redis import (
     BROKER_ERRORS,
-    Command,
     Link,
     RedisCoordination,
     check_server,
@@ -88,27 +87,18 @@ class RedisBroker:
 
     async def declare(self, queues: Sequence[Queue]) -> None:
         keys = self._keys
-        commands: list[Command] = []
         for queue in queues:
             keys.check(queue.name)
-            exchange, member = binding_member(keys, queue)
             expires = x_expires(queue)
             if expires is None:
                 self._expiring.pop(queue.name, None)
             else:
                 self._expiring[queue.name] = expires
-            if not exchange:
-                continue
-            if expires is None:
-                commands.append(("SADD", keys.binding(exchange), member))
-                # Without this second one, a kombu that consumes an expiring queue may sweep the exchange's bindings.
-                commands.append(("SADD", keys.binding_permanent(exchange), member))
-            else:
-                kept = max(_BINDING_FACTOR * expires, _BINDING_LEAST)
-                names = [keys.binding(exchange), keys.binding_deadlines]
-                await self._link.run(script("bind_expiring"), names, [member, exchange, kept])
-        if commands:
-            await self._link.transaction(commands)
+            exchange, member = binding_member(keys, queue)
+            if exchange:
+                names = [keys.none, keys.binding(exchange), keys.binding_permanent(exchange), keys.binding_deadlines]
+                kept = "" if expires is None else max(_BINDING_FACTOR * expires, _BINDING_LEAST)
+                await self._link.run(script("bind"), names, [member, exchange, kept])
 
     async def publish(self, publications: Sequence[Publication]) -> None:
         await self._publisher.publish(publications)

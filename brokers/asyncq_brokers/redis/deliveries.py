@@ -91,7 +91,8 @@ class Deliveries:
         """The records of deliveries as they stand; None where there is none (any more)."""
         if not tags:
             return []
-        unacked, unreadable = await self._link.transaction(
+        # In this order: what is hidden in between goes the same way.
+        unacked, unreadable = await self._link.pipeline(
             [("HMGET", self._keys.unacked, *tags), ("HMGET", self._keys.unreadable, *tags)]
         )
         return [one or other for one, other in zip(unacked, unreadable, strict=True)]

@@ -93,10 +93,10 @@ class Housekeeper:
         mutex, token = self._keys.unacked_mutex, self._environment.new_id()
         expire = int(self._options.unacked_mutex_expire * 1000)
         try:
-            if await self._link.call("SET", mutex, token, "NX", "PX", expire) is not None:
+            if await self._link.run(script("lock"), [self._keys.none, mutex], [token, expire]):
                 await self._restore_overdue()
         finally:
-            # Whatever became of the SET, cancelled or not: Celery's sweeps wait for this lock for minutes.
+            # Whatever became of the lock, cancelled or not: Celery's sweeps wait for this lock for minutes.
             await self._link.run(script("unlock"), [mutex], [token])
 
     async def _restore_overdue(self) -> None:

@@ -37,7 +37,7 @@ class Operator:
     async def depth(self, queue: str) -> QueueDepth:
         keys = self._keys
         lists = keys.lists(queue)
-        *ready, dead, waiting = await self._link.transaction(
+        *ready, dead, waiting = await self._link.pipeline(
             [
                 *(("LLEN", name) for name in lists),
                 ("LLEN", keys.dead(queue)),
@@ -51,9 +51,7 @@ class Operator:
         return QueueDepth(ready=sum(ready), in_flight=in_flight, parked=waiting, dead=dead)
 
     async def purge(self, queue: str) -> int:
-        lists = self._keys.lists(queue)
-        *lengths, _ = await self._link.transaction([*(("LLEN", name) for name in lists), ("DEL", *lists)])
-        return sum(lengths)
+        return await self._link.run(script("purge"), self._keys.lists(queue), [])
 
     async def peek(self, queue: str, place: Place, limit: int) -> list[Stored]:
         if place == "parked":

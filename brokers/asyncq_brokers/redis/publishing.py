@@ -64,7 +64,7 @@ class Publisher:
         if not exchanges:
             return {}
         names = sorted(exchanges)
-        replies = await self._link.transaction([("SMEMBERS", self._keys.binding(name)) for name in names])
+        replies = await self._link.pipeline([("SMEMBERS", self._keys.binding(name)) for name in names])
         return dict(zip(names, replies, strict=True))
 
     def _add(
@@ -115,7 +115,7 @@ class Publisher:
                 if isinstance(answer, BrokerFull | BrokerConnectionError):
                     raise answer
         else:
-            answers = await self._link.transaction(commands, partial=True)
+            answers = await self._link.transaction(commands)
         for answer, refused in zip(answers, positions, strict=True):
             if isinstance(answer, Exception):
                 failures.update(dict.fromkeys(refused, answer))

@@ -67,30 +67,26 @@ class Link:
 
     async def call(self, *command: str | bytes | int) -> Any:
         """Send one command; returns its reply or raises the refusal."""
-        (answer,) = await self.calls([command])
-        if isinstance(answer, Exception):
-            raise answer
+        (answer,) = await self.pipeline([command])
         return answer
 
-    async def transaction(self, commands: Sequence[Command], *, partial: bool = False) -> list[Any]:
-        """Send commands in MULTI and EXEC: all are carried out or, refused beforehand (a full server), none.
-
-        Returns EXEC's replies. What one command refuses when its turn comes (a key of the wrong type) undoes none of
-        the others: it is raised, or with `partial` returned in its place.
-        """
-        *queued, answer = await self.calls([("MULTI",), *commands, ("EXEC",)])
-        for refusal in queued:
-            if isinstance(refusal, Exception):
-                raise refusal
-        if isinstance(answer, Exception):
-            raise answer
-        address = self.endpoint.address
-        answers = [translate(a, self.errors, address) if isinstance(a, Exception) else a for a in answer]
-        if not partial:
-            for refusal in answers:
-                if isinstance(refusal, Exception):
-                    raise refusal
+    async def pipeline(self, commands: Sequence[Command]) -> list[Any]:
+        """Send commands in one write; returns their replies in order, or raises the first refusal."""
+        answers = await self.calls(commands)
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
         return answers
+
+    async def transaction(self, commands: Sequence[Command]) -> list[Any]:
+        """Send commands in MULTI and EXEC: all are carried out or, refused beforehand, none.
+
+        Returns EXEC's replies; what one command refuses when its turn comes (a key of the wrong type) undoes none of
+        the others, and is *returned*, translated. A full server refuses even reading in a transaction: raised.
+        """
+        *_, answer = await self.pipeline([("MULTI",), *commands, ("EXEC",)])
+        address = self.endpoint.address
+        return [translate(a, self.errors, address) if isinstance(a, Exception) else a for a in answer]
 
     async def run(self, script: Script, keys: Sequence[str], arguments: Sequence[str | bytes | int]) -> Any:
         """Run a script, loading it first where the server doesn't know it (any more)."""
