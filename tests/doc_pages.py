@@ -75,9 +75,10 @@ class Reader:
                 self._follow(block)
             self._stop_background()
         finally:
-            for _, _, process in self._background:
+            for block, _, process in self._background:  # after a failure: what it said may tell why
                 process.kill()
-                process.communicate()
+                output, _ = process.communicate()
+                print(f"-- {block} printed:\n{output}", file=sys.stderr)
 
     def _follow(self, block: Block) -> None:
         text = block.text.replace(REDIS_ADDRESS, os.environ.get("DOCS_REDIS_URL", REDIS_ADDRESS))

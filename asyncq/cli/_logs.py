@@ -31,7 +31,7 @@ def configure_logging(level: LogLevel, format: LogFormat) -> None:  # noqa: A002
 
 
 class TextFormatter(logging.Formatter):
-    """`12:03:11.512 INFO     Task succeeded  task_id=… runtime=0.21`."""
+    """`12:03:11.512 INFO     The message  field=… field=…`, without the fields that the message itself shows."""
 
     default_msec_format = "%s.%03d"
 
@@ -41,7 +41,9 @@ class TextFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         line = super().formatMessage(record)
-        fields = " ".join(f"{name}={_short(value)}" for name, value in _fields(record).items())
+        message = record.message
+        shown = {name: _short(value) for name, value in _fields(record).items() if str(value) not in message}
+        fields = " ".join(f"{name}={text}" for name, text in shown.items())
         return f"{line}  {fields}" if fields else line
 
 
