@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from asyncq._app import AsyncQ
     from asyncq._context import Context
+    from asyncq._middleware import Middleware, Sending
+    from asyncq._resources import Dependency, Lifespan
     from asyncq._result import AsyncResult, TaskState
     from asyncq._signature import Signature
     from asyncq._task import Task
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
         RemoteTaskError,
         ResultTimeout,
         Retry,
+        Snooze,
         SoftTimeLimitExceeded,
         TaskError,
         TimeLimitExceeded,
@@ -52,16 +55,21 @@ __all__ = [
     "BrokerError",
     "ConfigurationError",
     "Context",
+    "Dependency",
     "EncodeError",
     "Ignore",
     "InvalidArguments",
+    "Lifespan",
+    "Middleware",
     "PublishError",
     "Queue",
     "Reject",
     "RemoteTaskError",
     "ResultTimeout",
     "Retry",
+    "Sending",
     "Signature",
+    "Snooze",
     "SoftTimeLimitExceeded",
     "Task",
     "TaskError",
@@ -75,6 +83,10 @@ _HOMES = {
     "AsyncQ": "asyncq._app",
     "AsyncResult": "asyncq._result",
     "Context": "asyncq._context",
+    "Dependency": "asyncq._resources",
+    "Lifespan": "asyncq._resources",
+    "Middleware": "asyncq._middleware",
+    "Sending": "asyncq._middleware",
     "Queue": "asyncq.driver",
     "Signature": "asyncq._signature",
     "Task": "asyncq._task",

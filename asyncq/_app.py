@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Unpack, overload
 
@@ -16,10 +16,12 @@ from asyncq._context import Context
 from asyncq._declaration import Anything, DeclaredOptions, TaskDecorator, define, read_options
 from asyncq._definition import TaskDefinition
 from asyncq._drivers import BackendSource, BrokerSource, Drivers
+from asyncq._middleware import Middleware
 from asyncq._outbox import Outbox
 from asyncq._portal import Portal
 from asyncq._producer import Producer
 from asyncq._registry import TaskRegistry
+from asyncq._resources import Dependency, Lifespan
 from asyncq._result import AsyncResult, ResultReader
 from asyncq._settings import Settings, SettingsOptions
 from asyncq._settings_sources import load_settings
@@ -61,6 +63,7 @@ class AsyncQ:
         broker: BrokerSource | None = None,
         backend: BackendSource | None = None,
         exceptions: Sequence[type[Exception]] = (),
+        middleware: Sequence[Middleware] = (),
         **settings: Unpack[SettingsOptions],
     ) -> None:
         """Nothing is connected before the first use.
@@ -81,7 +84,11 @@ class AsyncQ:
         self._clients = Clients(lambda: Client(self.make_broker, self.make_backend))
         self._portal = Portal(name, self._clients.close_current)
         self._reader = ResultReader(self._clients, self._portal, exceptions, self._environment, self._settings)
-        self._outbox = Outbox(Producer(self._settings, self._environment), self._clients, self._portal, self._reader)
+        self._middleware = tuple(middleware)
+        self._lifespans: list[Lifespan[Any]] = []
+        self._outbox = Outbox(
+            Producer(self._settings, self._environment), self._clients, self._portal, self._reader, self._middleware
+        )
 
     def __repr__(self) -> str:
         return f"<AsyncQ {self.name!r} of {len(self.tasks)} tasks>"
@@ -153,6 +160,40 @@ class AsyncQ:
             return task
 
         return declare if fn is None else declare(fn)
+
+    # -- what tasks need -------------------------------------------------------------------------------------
+
+    def lifespan(self, function: Callable[[], AsyncIterator[R]], /) -> Lifespan[R]:
+        """Declare what every worker opens when it starts and closes when it ends; tasks find it in their context.
+
+        ::
+
+            @queue.lifespan
+            async def pool() -> AsyncIterator[Pool]:
+                async with create_pool(…) as pool:
+                    yield pool
+
+            @queue.task
+            async def report(ctx: Context) -> None:
+                await ctx[pool].execute(…)
+
+        They are opened in the order of their declaration; the worker doesn't start when one raises.
+        """
+        lifespan = Lifespan(function)
+        self._lifespans.append(lifespan)
+        return lifespan
+
+    def dependency(self, function: Callable[[Context], AsyncIterator[R]], /) -> Dependency[R]:
+        """Declare what a run opens when it first uses it, and closes when it ends: `await ctx.use(session)`.
+
+        ::
+
+            @queue.dependency
+            async def session(ctx: Context) -> AsyncIterator[Session]:
+                async with ctx[pool].session() as session:
+                    yield session
+        """
+        return Dependency(function)
 
     # -- sending ---------------------------------------------------------------------------------------------
 
@@ -262,6 +303,8 @@ class AsyncQ:
                 backend=self.make_backend(),
                 queues=self.queues(options.get("queues")),
                 environment=self._environment,
+                middleware=self._middleware,
+                lifespans=self._lifespans,
                 settings=self._settings,
                 options=options,
             )

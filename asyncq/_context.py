@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
+from asyncq._resources import Dependency, Lifespan
 from asyncq.errors import Retry, Snooze
 from asyncq.protocol import TaskMessage
 
 __all__ = ["Context", "current_context"]
+
+
+T = TypeVar("T")
 
 
 class Attempt(Protocol):
@@ -18,6 +22,10 @@ class Attempt(Protocol):
     async def update_state(self, state: str, meta: Any) -> None: ...
 
     def headers(self) -> Mapping[str, Any]: ...
+
+    def resource(self, lifespan: Lifespan[T]) -> T: ...
+
+    async def use(self, dependency: Dependency[T]) -> T: ...
 
 
 class Context:
@@ -114,6 +122,24 @@ class Context:
         if self._attempt is None and exc is not None:
             return exc
         return Retry(message, exc, countdown=countdown, max_retries=max_retries)
+
+    def __getitem__(self, lifespan: Lifespan[T]) -> T:
+        """What a lifespan of the worker yielded: `ctx[pool]`.
+
+        Raises LookupError when it isn't open: it was declared on another app, or nobody runs this task.
+        """
+        if self._attempt is None:
+            raise LookupError(f"{lifespan!r} is not open: {self.task_name or 'the task'} was called without a worker")
+        return self._attempt.resource(lifespan)
+
+    async def use(self, dependency: Dependency[T]) -> T:
+        """What a dependency yields, opened at the first use and closed when this run ends.
+
+        Raises what it raises; LookupError when no worker runs this task.
+        """
+        if self._attempt is None:
+            raise LookupError(f"{dependency!r} is not open: {self.task_name or 'the task'} was called without a worker")
+        return await self._attempt.use(dependency)
 
     def snooze(self, seconds: float) -> Snooze:
         """Return the exception that puts the task aside for a while and uses no attempt: `raise ctx.snooze(60)`."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
+
+import msgspec
 
 from asyncq._call import Call
 from asyncq._client import Clients
 from asyncq._context import current_context
+from asyncq._middleware import Middleware, Sending, send_through
 from asyncq._portal import Portal
 from asyncq._producer import Outgoing, Producer
 from asyncq._result import AsyncResult, ResultReader
@@ -22,20 +26,32 @@ __all__ = ["Outbox"]
 class Outbox:
     """One app's way out."""
 
-    def __init__(self, producer: Producer, clients: Clients, portal: Portal, reader: ResultReader) -> None:
+    def __init__(
+        self,
+        producer: Producer,
+        clients: Clients,
+        portal: Portal,
+        reader: ResultReader,
+        middleware: Sequence[Middleware] = (),
+    ) -> None:
         self.producer: Producer = producer
+        self._middleware = [each for each in middleware if type(each).send is not Middleware.send]
         self._clients = clients
         self._portal = portal
         self._reader = reader
 
     async def send(self, call: Call) -> AsyncResult[Any]:
-        """Send one call. Raises EncodeError, ConfigurationError, BrokerError."""
+        """Send one call. Raises EncodeError, ConfigurationError, BrokerError, and what middleware raises."""
+        if self._middleware:
+            return await self._send_through(call)
         outgoing = self.producer.prepare(call)
         await self._clients.current().publish(outgoing.publication)
         return self._sent(outgoing)
 
     async def send_many(self, calls: Sequence[Call]) -> list[AsyncResult[Any]]:
         """Send calls in one round trip. Raises PublishError when some were refused, and as `send` does."""
+        if self._middleware:
+            return await self._send_many_through(calls)
         batch = [self.producer.prepare(call) for call in calls]
         if not batch:
             return []
@@ -50,9 +66,41 @@ class Outbox:
 
     def send_sync(self, call: Call) -> AsyncResult[Any]:
         """`send` for sync code. Raises RuntimeError in a thread whose event loop runs."""
+        if self._middleware:
+            return self._portal.call(self._send_through, call, instead="await ….send(…)")
         outgoing = self.producer.prepare(call)  # here, where the caller's context is
         self._portal.call(self._publish, outgoing.publication, instead="await ….send(…)")
         return self._sent(outgoing)
+
+    async def _send_through(self, call: Call) -> AsyncResult[Any]:
+        task_id = call.options.task_id or self.producer.new_id()
+        sending = Sending(
+            task=call.name,
+            task_id=task_id,
+            args=call.args,
+            kwargs=call.kwargs,
+            headers=dict(call.options.headers or {}),
+        )
+        sent: list[AsyncResult[Any]] = []
+
+        async def publish() -> None:
+            options = msgspec.structs.replace(call.options, task_id=task_id, headers=sending.headers or None)
+            outgoing = self.producer.prepare(msgspec.structs.replace(call, options=options))
+            await self._clients.current().publish(outgoing.publication)
+            sent.append(self._sent(outgoing))
+
+        await send_through(self._middleware, sending, publish)
+        if not sent:
+            raise RuntimeError(f"{call.name} was not sent: a middleware neither forwarded it nor raised an error")
+        return sent[-1]
+
+    async def _send_many_through(self, calls: Sequence[Call]) -> list[AsyncResult[Any]]:
+        """Each passes through on its own; the client puts them together again."""
+        sent = await asyncio.gather(*map(self._send_through, calls), return_exceptions=True)
+        failures = {index: each for index, each in enumerate(sent) if isinstance(each, Exception)}
+        if failures:
+            raise PublishError(failures)
+        return [each for each in sent if isinstance(each, AsyncResult)]
 
     async def _publish(self, publication: Publication) -> None:
         await self._clients.current().publish(publication)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -62,6 +62,8 @@ class Producer:
         self._timezone = settings.tzinfo
         self._limits = settings.limits
         self._plans: dict[str, _Plan] = {}
+        #: Makes a task's id.
+        self.new_id: Callable[[], str] = environment.new_id
         # Names this process as the sender; only the `rpc://` backend reads it, but Celery sends it always.
         self._reply_to = environment.new_id()
         self._origin = f"gen{os.getpid()}@{socket.gethostname()}"
@@ -73,7 +75,7 @@ class Producer:
         """
         options = call.options
         plan = self._plan(call)
-        task_id = options.task_id or self._environment.new_id()
+        task_id = options.task_id or self.new_id()
         parent = current_context.get()
         properties = Properties(correlation_id=task_id, reply_to=self._reply_to, priority=plan.priority)
         message = TaskMessage(

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from asyncq._definition import TaskDefinition
+from asyncq._middleware import Middleware
+from asyncq._resources import Lifespan
 from asyncq._settings import Settings
 from asyncq.driver import Broker, Environment, Queue, ResultBackend
 from asyncq.errors import ConfigurationError
@@ -46,6 +48,8 @@ def worker_setup(
     backend: ResultBackend | None,
     queues: Sequence[Queue],
     environment: Environment,
+    middleware: Sequence[Middleware],
+    lifespans: Sequence[Lifespan[Any]],
     settings: Settings,
     options: WorkerOptions,
 ) -> WorkerSetup:
@@ -66,6 +70,8 @@ def worker_setup(
         backend=backend,
         queues=queues,
         environment=environment,
+        middleware=middleware,
+        lifespans=lifespans,
         concurrency=concurrency,
         threads=_positive("threads", options.get("threads"), threads),
         lease=_positive("lease", options.get("lease"), settings.lease),

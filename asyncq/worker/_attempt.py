@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
+
+from msgspec import Struct
 
 from asyncq._context import Context
+from asyncq._resources import Dependency, Lifespan, Resources, RunScope
 from asyncq.driver import Delivery
 from asyncq.protocol import Limits, TaskMessage, custom_headers
 from asyncq.worker._outcome import Outcome
 from asyncq.worker._program import Program
 from asyncq.worker._time_limits import lower
+
+T = TypeVar("T")
 
 
 class StateStore(Protocol):
@@ -21,22 +26,31 @@ class StateStore(Protocol):
     async def store_state(self, attempt: Attempt, state: str, meta: Any) -> None: ...
 
 
+class Surroundings(Struct, frozen=True, eq=False):
+    """What all attempts of a worker share."""
+
+    node: str
+    states: StateStore
+    limits: Limits
+    resources: Resources
+
+
 class Attempt:
     """A decoded delivery, the task it calls, and what happened to it so far."""
 
     __slots__ = (
+        "_surroundings",
         "acknowledged",
         "context",
         "delivery",
         "ignore_result",
-        "limits",
         "lost",
         "message",
         "program",
         "runtime",
+        "scope",
         "soft_time_limit",
         "started_at",
-        "states",
         "time_limit",
         "timer",
         "verdict",
@@ -47,21 +61,17 @@ class Attempt:
         delivery: Delivery,
         message: TaskMessage,
         program: Program,
-        *,
-        node: str,
-        states: StateStore,
-        limits: Limits,
+        surroundings: Surroundings,
     ) -> None:
         self.delivery = delivery
         self.message = message
         self.program = program
-        self.limits = limits
-        self.states = states
+        self._surroundings = surroundings
         self.context = Context(
             message,
             attempt=self,
             queue=delivery.queue,
-            node=node,
+            node=surroundings.node,
             redelivered=delivery.redelivered or message.redelivered,
         )
         #: The sender's word, else the task's.
@@ -73,6 +83,8 @@ class Attempt:
         self.verdict: Outcome | None = None
         #: Goes off at the hard limit, and when a cancellation was of no use.
         self.timer: asyncio.TimerHandle | None = None
+        #: What the run has opened; None as long as it has opened nothing.
+        self.scope: RunScope | None = None
         #: Monotonic seconds; None before the task's own code runs.
         self.started_at: float | None = None
         #: Seconds in the task's own code, once it has ended.
@@ -87,13 +99,23 @@ class Attempt:
 
     async def update_state(self, state: str, meta: Any) -> None:
         if not self.ignore_result:
-            await self.states.store_state(self, state, meta)
+            await self._surroundings.states.store_state(self, state, meta)
 
     async def store_started(self) -> None:
         await self.update_state("STARTED", {"pid": os.getpid(), "hostname": self.context.node})
 
     def headers(self) -> Mapping[str, Any]:
-        return custom_headers(self.delivery.content, limits=self.limits)
+        return custom_headers(self.delivery.content, limits=self._surroundings.limits)
+
+    def resource(self, lifespan: Lifespan[T]) -> T:
+        if lifespan not in self._surroundings.resources:
+            raise LookupError(f"{lifespan!r} is not open in this worker: it belongs to another app")
+        return self._surroundings.resources[lifespan]
+
+    async def use(self, dependency: Dependency[T]) -> T:
+        if self.scope is None:
+            self.scope = RunScope()
+        return await self.scope.use(dependency, self.context)
 
     def log_fields(self) -> dict[str, Any]:
         """Fields of every log line about it. Never arguments, never results."""

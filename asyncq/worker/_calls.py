@@ -14,6 +14,7 @@ import anyio
 import anyio.to_process
 import anyio.to_thread
 
+from asyncq._middleware import AroundRun
 from asyncq.worker._attempt import Attempt
 from asyncq.worker._process import call_in_process
 from asyncq.worker._time_limits import InterruptibleCall, SoftLimit
@@ -26,7 +27,10 @@ Value: TypeAlias = Any
 
 
 class Caller(Protocol):
-    """Runs an attempt's function to its end, and returns or raises what it does."""
+    """Runs an attempt's function to its end, and returns or raises what it does.
+
+    The function may have to wait for a place first; `begin` is called when it has one.
+    """
 
     async def call(self, attempt: Attempt, begin: Begin) -> Value: ...
 
@@ -34,8 +38,16 @@ class Caller(Protocol):
 class LoopCaller:
     """`async def`: a coroutine on the worker's loop."""
 
+    def __init__(self, around: AroundRun | None) -> None:
+        self._around = around
+
     async def call(self, attempt: Attempt, begin: Begin) -> Value:
         await begin(attempt)
+        if self._around is None:
+            return await self._run(attempt)
+        return await self._around(attempt.context, partial(self._run, attempt))
+
+    async def _run(self, attempt: Attempt) -> Value:
         args, kwargs = _arguments(attempt)
         coroutine = attempt.program.definition.fn(*args, **kwargs)
         if attempt.soft_time_limit is None:
@@ -50,7 +62,8 @@ class ThreadCaller:
     thread that is given up (a hard limit, the worker's end) keeps its slot until it really ends.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, around: AroundRun | None) -> None:
+        self._around = around
         self._slots = asyncio.Semaphore(limit)
         self._unlimited = anyio.CapacityLimiter(math.inf)
 
@@ -59,33 +72,44 @@ class ThreadCaller:
         slot = _ThreadSlot(self._slots)
         try:
             await begin(attempt)
-            args, kwargs = _arguments(attempt)
-            call = InterruptibleCall(partial(attempt.program.definition.fn, *args, **kwargs))
-            with _interrupting(call, after=attempt.soft_time_limit):
-                return await anyio.to_thread.run_sync(
-                    slot.occupied_by(call), abandon_on_cancel=True, limiter=self._unlimited
-                )
+            if self._around is None:
+                return await self._run(attempt, slot)
+            return await self._around(attempt.context, partial(self._run, attempt, slot))
         finally:
             slot.leave()
+
+    async def _run(self, attempt: Attempt, slot: _ThreadSlot) -> Value:
+        args, kwargs = _arguments(attempt)
+        call = InterruptibleCall(partial(attempt.program.definition.fn, *args, **kwargs))
+        with _interrupting(call, after=attempt.soft_time_limit):
+            return await anyio.to_thread.run_sync(
+                slot.occupied_by(call), abandon_on_cancel=True, limiter=self._unlimited
+            )
 
 
 class ProcessCaller:
     """`executor="process"`: a process that runs one task at a time, and is killed when the task is cancelled."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, around: AroundRun | None) -> None:
+        self._around = around
         self._slots = asyncio.Semaphore(limit)
         self._unlimited = anyio.CapacityLimiter(math.inf)
 
     async def call(self, attempt: Attempt, begin: Begin) -> Value:
         async with self._slots:
             await begin(attempt)
-            args, kwargs = _arguments(attempt)
-            fn = attempt.program.definition.fn
-            return await anyio.to_process.run_sync(
-                partial(call_in_process, fn.__module__, fn.__qualname__, args, kwargs, attempt.soft_time_limit),
-                cancellable=True,
-                limiter=self._unlimited,
-            )
+            if self._around is None:
+                return await self._run(attempt)
+            return await self._around(attempt.context, partial(self._run, attempt))
+
+    async def _run(self, attempt: Attempt) -> Value:
+        args, kwargs = _arguments(attempt)
+        fn = attempt.program.definition.fn
+        return await anyio.to_process.run_sync(
+            partial(call_in_process, fn.__module__, fn.__qualname__, args, kwargs, attempt.soft_time_limit),
+            cancellable=True,
+            limiter=self._unlimited,
+        )
 
 
 def _arguments(attempt: Attempt) -> tuple[Any, dict[str, Any]]:

@@ -9,10 +9,11 @@ from types import TracebackType
 from typing import cast
 
 from asyncq._context import current_context
+from asyncq._middleware import AroundRun
 from asyncq.driver import Ack, Clock
 from asyncq.errors import Ignore, InvalidArguments, Reject, Retry, Snooze, TimeLimitExceeded
 from asyncq.worker._attempt import Attempt
-from asyncq.worker._calls import Caller, LoopCaller, ProcessCaller, ThreadCaller
+from asyncq.worker._calls import Caller, LoopCaller, ProcessCaller, ThreadCaller, Value
 from asyncq.worker._concluder import Concluder
 from asyncq.worker._flow import Flow
 from asyncq.worker._leases import LeaseKeeper
@@ -35,7 +36,7 @@ from asyncq.worker._settler import Settler
 logger = logging.getLogger(__name__)
 
 #: Modules whose frames stand between the worker and the user's function.
-_RUNTIME = ("asyncq.worker.", "anyio.")
+_RUNTIME = ("asyncq.worker.", "asyncq._middleware", "anyio.")
 
 #: More only burn the processor: a scope that cancels anew each turn of the loop did so 130,000 times in 3 s (measured).
 _MOST_CANCELS = 3
@@ -63,6 +64,7 @@ class Executor:
         leases: LeaseKeeper,
         flow: Flow,
         revoker: Revoker | None,
+        around: AroundRun | None,
         clock: Clock,
         threads: int,
         kill_grace: float,
@@ -75,9 +77,9 @@ class Executor:
         self._clock = clock
         self._running: dict[Attempt, asyncio.Task[None]] = {}
         self._kill_grace = kill_grace
-        self._on_loop = LoopCaller()
-        self._in_thread = ThreadCaller(threads)
-        self._in_process = ProcessCaller(threads)
+        self._on_loop = LoopCaller(around)
+        self._in_thread = ThreadCaller(threads, around)
+        self._in_process = ProcessCaller(threads, around)
         #: Name of a task -> how many of it run.
         self._bounded: Counter[str] = Counter()
         self._interrupting = False
@@ -107,7 +109,7 @@ class Executor:
 
     async def _run(self, attempt: Attempt) -> None:
         try:
-            outcome: Outcome | Lost = Succeeded(await self._caller_of(attempt).call(attempt, self._begin))
+            outcome: Outcome | Lost = Succeeded(await self._value_of(attempt))
         except GeneratorExit:
             raise
         except BaseException as exc:  # noqa: BLE001 - the boundary to the user's code: whatever it raises is an outcome
@@ -129,6 +131,17 @@ class Executor:
         self._flow.running -= 1
         self._concluder.put((attempt, outcome))
         self._flow.notify()
+
+    async def _value_of(self, attempt: Attempt) -> Value:
+        try:
+            value = await self._caller_of(attempt).call(attempt, self._begin)
+        except BaseException as exc:
+            if attempt.scope is not None:
+                await attempt.scope.close(exc)
+            raise
+        if attempt.scope is not None:
+            await attempt.scope.close(None)
+        return value
 
     def _caller_of(self, attempt: Attempt) -> Caller:
         definition = attempt.program.definition

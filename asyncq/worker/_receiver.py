@@ -9,8 +9,8 @@ import anyio
 
 from asyncq.driver import Clock, Consumer, Dead, Delivery, Park
 from asyncq.errors import BrokerError, DecodeError
-from asyncq.protocol import Limits, TaskMessage, decode_task
-from asyncq.worker._attempt import Attempt
+from asyncq.protocol import TaskMessage, decode_task
+from asyncq.worker._attempt import Attempt, Surroundings
 from asyncq.worker._backoff import Backoff
 from asyncq.worker._concluder import Concluder
 from asyncq.worker._conclusion import Judge
@@ -48,8 +48,7 @@ class Receiver:
         revoker: Revoker | None,
         backoff: Backoff,
         clock: Clock,
-        node: str,
-        limits: Limits,
+        surroundings: Surroundings,
         accept: Sequence[str],
     ) -> None:
         self._consumer = consumer
@@ -66,8 +65,7 @@ class Receiver:
         self._revoker = revoker
         self._backoff = backoff
         self._clock = clock
-        self._node = node
-        self._limits = limits
+        self._surroundings = surroundings
         self._accept = frozenset(accept)
 
     async def run(self) -> None:
@@ -94,7 +92,7 @@ class Receiver:
 
     def _admit(self, delivery: Delivery) -> None:
         try:
-            message = decode_task(delivery.content, limits=self._limits, accept=self._accept)
+            message = decode_task(delivery.content, limits=self._surroundings.limits, accept=self._accept)
         except DecodeError as error:
             self._bury(delivery, f"undecodable: {error}")
             return
@@ -131,7 +129,7 @@ class Receiver:
             self._gate.put(attempt, limit)
 
     def _attempt(self, delivery: Delivery, message: TaskMessage, program: Program) -> Attempt:
-        return Attempt(delivery, message, program, node=self._node, states=self._concluder, limits=self._limits)
+        return Attempt(delivery, message, program, self._surroundings)
 
     def _bury(self, delivery: Delivery, reason: str) -> None:
         self._journal.buried(delivery, reason)

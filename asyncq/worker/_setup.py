@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, tzinfo
+from typing import Any
 
 from msgspec import Struct, field
 
 from asyncq._definition import TaskDefinition
+from asyncq._middleware import Middleware
+from asyncq._resources import Lifespan
 from asyncq.driver import Broker, Environment, Queue, ResultBackend
 from asyncq.protocol import Limits
 
@@ -25,6 +28,8 @@ class WorkerSetup(Struct, kw_only=True):
     backend: ResultBackend | None
     queues: Sequence[Queue]
     environment: Environment
+    middleware: Sequence[Middleware] = ()
+    lifespans: Sequence[Lifespan[Any]] = ()
     #: Coroutine tasks at a time.
     concurrency: int = 100
     #: `def` tasks at a time.

@@ -6,15 +6,19 @@ import asyncio
 import logging
 import socket
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
 
 import anyio
 
 from asyncq._coordination import coordination_of
+from asyncq._middleware import around_run
+from asyncq._resources import Resources, open_lifespans
 from asyncq._revoking import Revocations
 from asyncq.driver import ConsumerOptions, Queue, Requeue
 from asyncq.errors import BackendConnectionError, BrokerConnectionError, ConfigurationError
+from asyncq.worker._attempt import Surroundings
 from asyncq.worker._backoff import Backoff
 from asyncq.worker._concluder import Concluder
 from asyncq.worker._conclusion import Judge
@@ -38,7 +42,7 @@ logger = logging.getLogger("asyncq.worker")
 class _Parts:
     """What a worker is made of, wired together, for one connection to its servers."""
 
-    def __init__(self, setup: WorkerSetup, flow: Flow, *, node: str) -> None:
+    def __init__(self, setup: WorkerSetup, flow: Flow, resources: Resources, *, node: str) -> None:
         environment = setup.environment
         clock, dice = environment.clock, environment.random
         options = ConsumerOptions(node=node, lease=setup.lease, prefetch=2 * setup.concurrency)
@@ -71,6 +75,7 @@ class _Parts:
             leases=self.leases,
             flow=flow,
             revoker=self.revoker,
+            around=around_run(setup.middleware),
             clock=clock,
             threads=setup.threads,
             kill_grace=setup.kill_grace,
@@ -99,8 +104,7 @@ class _Parts:
             revoker=self.revoker,
             backoff=Backoff(dice),
             clock=clock,
-            node=node,
-            limits=setup.limits,
+            surroundings=Surroundings(node, self.concluder, setup.limits, resources),
             accept=setup.accept,
         )
 
@@ -204,16 +208,20 @@ class Worker:
         setup = self._setup
         try:
             await self._open()
-            parts = _Parts(setup, self._flow, node=self.node)
-            try:
-                await self._serve(parts)
-            finally:
-                parts.executor.interrupt()
-                await parts.consumer.close()
+            async with AsyncExitStack() as stack:
+                resources = await open_lifespans(stack, setup.lifespans)
+                await self._work(_Parts(setup, self._flow, resources, node=self.node))
         finally:
             if setup.backend is not None:
                 await setup.backend.close()
             await setup.broker.close()
+
+    async def _work(self, parts: _Parts) -> None:
+        try:
+            await self._serve(parts)
+        finally:
+            parts.executor.interrupt()
+            await parts.consumer.close()
 
     async def _open(self) -> None:
         """Connect; a server that is away (it may be starting, as we are) gets `start_timeout` seconds."""

@@ -23,6 +23,8 @@ def setup_of(queue: AsyncQ, **options: Any) -> WorkerSetup:
         backend=None,
         queues=queue.queues(),
         environment=queue._environment,
+        middleware=(),
+        lifespans=(),
         settings=queue.settings,
         options=options,  # type: ignore[arg-type]  # wrong ones are the case under test
     )
