@@ -269,15 +269,19 @@ class Worker:
             settling.cancel_scope.cancel()
 
     async def _stop_when_done(self, parts: _Parts) -> None:
-        """Burst: stop once the queues are empty and nothing is held. What is parked for later is left."""
-        while True:
+        """Burst: stop once the queues are empty and nothing is held. What is parked for later is left.
+
+        It takes two looks in a row: a batch may be on its way here, which is neither ready nor held yet.
+        """
+        empty_looks = 0
+        while empty_looks < 2:
             while not (self._flow.idle and parts.leases.held == 0):
                 await self._flow.change()
             depths = [await self._setup.broker.depth(queue.name) for queue in self._setup.queues]
-            if self._flow.idle and not any(depth.ready for depth in depths):
-                self.stop()
-                return
+            is_empty = self._flow.idle and parts.leases.held == 0 and not any(depth.ready for depth in depths)
+            empty_looks = empty_looks + 1 if is_empty else 0
             await anyio.sleep(0.05)
+        self.stop()
 
     async def _drain(self, parts: _Parts) -> None:
         """Let running tasks end within `shutdown_timeout`, cancel the rest, conclude what has ended."""

@@ -196,6 +196,35 @@ async def test_burst_ends_when_nothing_is_left(bench: Bench) -> None:
     assert [record.result for record in records if record is not None] == list(range(250))
 
 
+async def test_burst_waits_for_a_batch_that_is_on_its_way(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no longer ready in the queue, and not yet held by the worker."""
+    broker = MemoryBroker(bench.config)
+    consume = broker.consume
+
+    def far_away(*args: object, **kwargs: object) -> object:
+        consumer = consume(*args, **kwargs)  # type: ignore[arg-type] - passed through
+        receive = consumer.receive
+
+        async def slowly(limit: int) -> list[Delivery]:
+            deliveries = await receive(limit)
+            await asyncio.sleep(0.02)
+            return deliveries
+
+        monkeypatch.setattr(consumer, "receive", slowly)
+        return consumer
+
+    async def one() -> int:
+        return 1
+
+    monkeypatch.setattr(broker, "consume", far_away)
+    bench.task(one)
+    await bench.send("one")
+    worker = bench.worker(broker=broker, burst=True)
+    async with asyncio.timeout(10):
+        await worker.run()
+    assert worker.stats.succeeded == 1
+
+
 async def test_a_worker_that_dies_says_what_of_and_leaves_the_block_alone(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
