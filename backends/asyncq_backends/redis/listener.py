@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Generator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from random import Random
 
 from asyncq.errors import AsyncqError, BackendConnectionError
+from asyncq_backends._watcher import Watcher
 from asyncq_brokers._clients.redis import BACKEND_ERRORS, Command, Endpoint, Session
 
 __all__ = ["Listener"]
@@ -27,51 +28,37 @@ _RETRY_FIRST, _RETRY_LAST = 0.05, 2.0
 _BATCH = 1000
 
 
-class _Watch(AsyncIterator[tuple[str, bytes]]):
-    """What one `watch` has not read yet: the last record of each task that changed, in the order of the changes."""
-
-    def __init__(self, task_ids: Iterable[str]) -> None:
-        self.task_ids = frozenset(task_ids)
-        self._unread: dict[str, bytes] = {}
-        self._told: dict[str, bytes] = {}
-        self._something = asyncio.Event()
-        self._closed = False
-
-    def tell(self, task_id: str, record: bytes) -> None:
-        """Note a record, unless it is the one that was told last."""
-        if self._told.get(task_id) != record:
-            self._told[task_id] = record
-            self._unread.pop(task_id, None)
-            self._unread[task_id] = record
-            self._something.set()
-
-    def close(self) -> None:
-        self._closed = True
-        self._something.set()
-
-    async def __anext__(self) -> tuple[str, bytes]:
-        while not self._unread:
-            if self._closed:
-                raise BackendConnectionError("the result backend is closed")
-            self._something.clear()
-            await self._something.wait()
-        task_id = next(iter(self._unread))
-        return task_id, self._unread.pop(task_id)
-
-
 class _Channel:
-    """One task that is followed."""
+    """One task that is followed, and its last known record."""
 
-    __slots__ = ("messages", "watches")
+    __slots__ = ("record", "version", "watchers")
 
     def __init__(self) -> None:
-        self.watches: set[_Watch] = set()
-        #: Messages so far: tells whether a look was overtaken by one.
-        self.messages = 0
+        self.watchers: set[Watcher] = set()
+        self.record: bytes | None = None
+        #: Counts the changes that were noticed.
+        self.version = 0
 
-    def tell(self, task_id: str, record: bytes) -> None:
-        for watch in self.watches:
-            watch.tell(task_id, record)
+    def hear(self, task_id: str, record: bytes) -> None:
+        """Take note of a message."""
+        self.version += 1
+        self.record = record
+        self._tell(task_id, record)
+
+    def see(self, task_id: str, record: bytes, version: int) -> None:
+        """Take note of a look that was begun at a version.
+
+        What a message has overtaken is old: the message is the present record, or another one follows.
+        """
+        if version == self.version:
+            if record != self.record:
+                self.version += 1
+                self.record = record
+            self._tell(task_id, record)
+
+    def _tell(self, task_id: str, record: bytes) -> None:
+        for watcher in self.watchers:
+            watcher.tell(task_id, record, self.version)
 
 
 class Listener:
@@ -115,18 +102,18 @@ class Listener:
             raise BackendConnectionError("the result backend is closed")
         if self._task is None:
             self._task = asyncio.create_task(self._run())
-        watch = _Watch(task_ids)
-        for task_id in watch.task_ids:
-            self._channels.setdefault(task_id, _Channel()).watches.add(watch)
-        self._unlooked |= watch.task_ids
+        watcher = Watcher(task_ids)
+        for task_id in watcher.task_ids:
+            self._channels.setdefault(task_id, _Channel()).watchers.add(watcher)
+        self._unlooked |= watcher.task_ids
         self._changed.set()
         try:
-            yield watch
+            yield watcher
         finally:
-            for task_id in watch.task_ids:
+            for task_id in watcher.task_ids:
                 channel = self._channels[task_id]
-                channel.watches.discard(watch)
-                if not channel.watches:
+                channel.watchers.discard(watcher)
+                if not channel.watchers:
                     del self._channels[task_id]
             self._changed.set()
 
@@ -137,8 +124,8 @@ class Listener:
             self._task.cancel()
             await asyncio.wait([self._task])
         for channel in self._channels.values():
-            for watch in channel.watches:
-                watch.close()
+            for watcher in channel.watchers:
+                watcher.end(BackendConnectionError("the result backend is closed"))
 
     async def _run(self) -> None:
         """One connection after another, while anything is followed."""
@@ -210,19 +197,17 @@ class Listener:
         ready = self._unlooked & self._subscribed
         self._unlooked -= ready
         for batch in _batches(ready):
-            before = {task_id: self._channels[task_id].messages for task_id in batch if task_id in self._channels}
-            for task_id, record in zip(before, await self._look(list(before)), strict=True):
+            versions = {task_id: self._channels[task_id].version for task_id in batch if task_id in self._channels}
+            for task_id, record in zip(versions, await self._look(list(versions)), strict=True):
                 channel = self._channels.get(task_id)
-                # What a message has overtaken is old: the message is the present record, or another one follows.
-                if record is not None and channel is not None and channel.messages == before[task_id]:
-                    channel.tell(task_id, record)
+                if record is not None and channel is not None:
+                    channel.see(task_id, record, versions[task_id])
 
     def _hear(self, name: bytes, record: bytes) -> None:
         task_id = name.decode()[len(self._prefix) :]
         channel = self._channels.get(task_id)
         if channel is not None:
-            channel.messages += 1
-            channel.tell(task_id, record)
+            channel.hear(task_id, record)
 
 
 def _batches(task_ids: Collection[str]) -> Iterator[list[str]]:

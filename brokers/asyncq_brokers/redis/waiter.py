@@ -26,9 +26,8 @@ __all__ = ["Waiter", "make_waiter"]
 
 logger = logging.getLogger(__name__)
 
-#: The channel on which a server tells of changed keys, and what it says when nobody hears it any more.
+#: The channel on which a server tells of changed keys.
 _INVALIDATIONS = "__redis__:invalidate"
-_DEAF = "redirect to does not exist"
 
 #: Seconds after which a waiter looks for itself, and finds out whether its connections still live: a load balancer may
 #: have forgotten them, and a forgotten connection stays silent for ever.
@@ -102,9 +101,9 @@ class TrackingWaiter:
         self._lists = lists
         self._random = environment.random
         self._timeout = timeout
-        self._eye = Link(endpoint, errors=BROKER_ERRORS, clock=environment.clock, timeout=timeout)
+        #: The pair: when either is lost, both go.
+        self._eye: Session | None = None
         self._ear: Session | None = None
-        self._ear_id = 0
         self._notice = asyncio.Event()
         self._closed = False
 
@@ -124,65 +123,53 @@ class TrackingWaiter:
     async def close(self) -> None:
         self._closed = True
         self._notice.set()
-        if self._ear is not None:
-            await self._ear.close()
-        await self._eye.close()
-
-    def _hear(self, channel: bytes, keys: object) -> None:  # noqa: ARG002 - which one has changed, the claim finds out
-        self._notice.set()
+        await self._disconnect()
 
     async def _look(self) -> tuple[bool, bool]:
-        """Look at the lists and ask to hear of their changes.
+        """Look at the lists, which makes the server tell of their next change.
 
         Returns whether there is something, and whether other consumers wait on this server too.
         """
-        while True:
-            ear = await self._listen()
-            tracking, found, listeners = await self._eye.calls(
-                [
-                    # Asked for each time, in one write with the look: either connection may be another one by now.
-                    ("CLIENT", "TRACKING", "ON", "REDIRECT", self._ear_id),
-                    ("EXISTS", *self._lists),
-                    ("PUBSUB", "NUMSUB", _INVALIDATIONS),
-                ]
-            )
-            if isinstance(tracking, Exception) and _DEAF in str(tracking):
-                await ear.close()
-                continue
-            for refusal in (tracking, found):
-                if isinstance(refusal, Exception):
-                    raise refusal
-            return bool(found), isinstance(listeners, Exception) or listeners[1] > 1
-
-    async def _listen(self) -> Session:
-        """The connection that hears: the one that is there, asked on the way whether it still does, or a new one."""
-        if self._closed:
-            raise BrokerConnectionError("the consumer is closed")
+        eye, ear = await self._connected()
         deadline = asyncio.get_running_loop().time() + self._timeout
-        if self._ear is not None and self._ear.alive:
-            self._ear.check(deadline)
-            return self._ear
-        if self._ear is not None:
-            await self._ear.close()
-            self._ear = None
-        ear: Session | None = None
+        ear.check(deadline)
+        found, listeners = await eye.request([("EXISTS", *self._lists), ("PUBSUB", "NUMSUB", _INVALIDATIONS)], deadline)
+        return bool(found), listeners[1] > 1
+
+    async def _connected(self) -> tuple[Session, Session]:
+        if self._eye is not None and self._eye.alive and self._ear is not None and self._ear.alive:
+            return self._eye, self._ear
+        await self._disconnect()
+        deadline = asyncio.get_running_loop().time() + self._timeout
         try:
             async with asyncio.timeout_at(deadline):
-                ear = await Session.open(
-                    self._endpoint,
-                    errors=BROKER_ERRORS,
-                    on_message=self._hear,
-                    on_end=self._notice.set,
-                )
-                (self._ear_id, _) = await ear.request([("CLIENT", "ID"), ("SUBSCRIBE", _INVALIDATIONS)], deadline)
+                self._ear = ear = await self._open()
+                ear_id, _ = await ear.request([("CLIENT", "ID"), ("SUBSCRIBE", _INVALIDATIONS)], deadline)
+                self._eye = eye = await self._open()
+                await eye.request([("CLIENT", "TRACKING", "ON", "REDIRECT", ear_id)], deadline)
+            self._refuse_if_closed()
         except BaseException as error:
-            if ear is not None:
-                await ear.close()
+            await self._disconnect()
             if isinstance(error, TimeoutError):
                 raise BrokerConnectionError(f"Redis at {self._endpoint.address} did not answer in time") from error
             raise
-        self._ear = ear
-        return ear
+        return eye, ear
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise BrokerConnectionError("the consumer is closed")
+
+    async def _open(self) -> Session:
+        # An end is a notice too: whoever waits must look again, over new connections.
+        return await Session.open(self._endpoint, errors=BROKER_ERRORS, on_message=self._hear, on_end=self._notice.set)
+
+    async def _disconnect(self) -> None:
+        sessions = [session for session in (self._eye, self._ear) if session is not None]
+        self._eye = self._ear = None
+        await asyncio.gather(*(session.close() for session in sessions))
+
+    def _hear(self, channel: bytes, keys: object) -> None:  # noqa: ARG002 - which one has changed, the claim finds out
+        self._notice.set()
 
 
 class RotatingWaiter:

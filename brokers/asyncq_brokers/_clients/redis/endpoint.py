@@ -6,6 +6,7 @@ kombu, TLS verifies the server's certificate and name unless the URL or the sett
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Mapping
 from typing import Any, TypeAlias
@@ -38,6 +39,14 @@ _CERT_REQS: Mapping[object, str] = {
     ssl.CERT_NONE: "none",
 }
 
+#: A connection that nobody answers on is given up by our own deadlines. These make the system let go of its socket too,
+#: which would keep unsent bytes, and a descriptor, for a quarter of an hour: seconds, seconds, probes, milliseconds.
+_TCP_OPTIONS: Mapping[int, int] = {
+    getattr(socket, name): value
+    for name, value in {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 30_000}.items()
+    if hasattr(socket, name)  # by system
+}
+
 #: TLS arguments, all of which redis-py knows from 5.2 on.
 _TLS_ARGUMENTS = frozenset(
     {"ssl_cert_reqs", "ssl_ca_certs", "ssl_ca_data", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname"}
@@ -58,8 +67,8 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     tls: Mapping[str, Any] | None = None
     #: How the server's `CLIENT LIST` shows us.
     client_name: str | None = None
-    #: Socket options of TCP keep-alive, by number; None leaves them to the system.
-    keepalive_options: Mapping[int, int] | None = None
+    #: Socket options of TCP, by number, over our own.
+    keepalive_options: Mapping[int, int] = field(default_factory=dict[int, int])
     #: What else stood in the query: transport options.
     query: Mapping[str, str] = field(default_factory=dict[str, str])
 
@@ -94,8 +103,7 @@ class Endpoint(Struct, frozen=True, kw_only=True):
         if self.path is not None:
             return UnixDomainSocketConnection(path=self.path, **common)
         common |= {"host": self.host, "port": self.port, "socket_keepalive": True}
-        if self.keepalive_options is not None:
-            common["socket_keepalive_options"] = dict(self.keepalive_options)
+        common["socket_keepalive_options"] = {**_TCP_OPTIONS, **self.keepalive_options}
         if self.tls is None:
             return Connection(**common)
         return SSLConnection(**common, **self.tls)

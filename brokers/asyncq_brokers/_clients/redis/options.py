@@ -167,7 +167,7 @@ def _read(
     endpoint = parse_endpoint(config.url, config.tls)
     options: dict[str, Any] = {**endpoint.query, **config.options}
     client_name = options.pop("client_name", None) or f"asyncq:{config.app}"
-    keepalive: Any = options.pop("socket_keepalive_options", None)
+    keepalive: Any = options.pop("socket_keepalive_options", None) or {}
     options.pop("socket_keepalive", None)  # always on
     endpoint = structs.replace(
         endpoint,
