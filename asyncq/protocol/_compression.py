@@ -6,9 +6,7 @@ than one byte past what the limits allow, and only what the app allows is inflat
 
 from __future__ import annotations
 
-import bz2
 import importlib
-import lzma
 import sys
 import zlib
 from collections.abc import Callable
@@ -48,8 +46,8 @@ class _Codec(Struct, frozen=True):
     compress: Callable[[bytes], bytes]
     #: At most `bound` + 1 bytes, the whole stream or an exception.
     inflate: Callable[[bytes, int], bytes]
-    #: What to install where the codec is missing.
-    package: str = "Python's own module"
+    #: What to install where an import fails.
+    package: str = "a Python that was built with it"
 
 
 def compress(data: bytes, name: str, limits: Limits) -> tuple[bytes, str] | None:
@@ -111,11 +109,27 @@ def _inflate_zlib(data: bytes, bound: int) -> bytes:
     return _inflate(zlib.decompressobj(wbits=zlib.MAX_WBITS | 32), data, bound)
 
 
+def _compress_bzip2(data: bytes) -> bytes:
+    import bz2
+
+    return bz2.compress(data)
+
+
 def _inflate_bzip2(data: bytes, bound: int) -> bytes:
+    import bz2
+
     return _inflate(bz2.BZ2Decompressor(), data, bound)
 
 
+def _compress_lzma(data: bytes) -> bytes:
+    import lzma
+
+    return lzma.compress(data)
+
+
 def _inflate_lzma(data: bytes, bound: int) -> bytes:
+    import lzma
+
     return _inflate(lzma.LZMADecompressor(memlimit=_LZMA_MEMORY), data, bound)
 
 
@@ -176,8 +190,8 @@ def _by_every_name(*codecs: _Codec) -> dict[str, _Codec]:
 
 _CODECS = _by_every_name(
     _Codec("zlib", frozenset({"gzip"}), "application/x-gzip", zlib.compress, _inflate_zlib),
-    _Codec("bzip2", frozenset({"bzip", "bz2"}), "application/x-bz2", bz2.compress, _inflate_bzip2),
-    _Codec("lzma", frozenset({"xz"}), "application/x-lzma", lzma.compress, _inflate_lzma),
+    _Codec("bzip2", frozenset({"bzip", "bz2"}), "application/x-bz2", _compress_bzip2, _inflate_bzip2),
+    _Codec("lzma", frozenset({"xz"}), "application/x-lzma", _compress_lzma, _inflate_lzma),
     _Codec("zstd", frozenset({"zstandard"}), "application/zstd", _compress_zstd, _inflate_zstd, "backports.zstd"),
     _Codec("brotli", frozenset(), "application/x-brotli", _compress_brotli, _inflate_brotli, "brotli>=1.2"),
 )

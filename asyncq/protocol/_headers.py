@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from math import isfinite
 from typing import Annotated, Any, TypeAlias, cast
 
 import msgspec
@@ -44,9 +43,10 @@ NO_TASK = "no task's message: neither a header 'task' nor a body with one"
 _MAX_TASK_NAME = 255
 _MAX_ID = 512
 _MAX_COUNT = 2**31 - 1  # what AMQP's int32 holds
+_MAX_SECONDS = 10**10  # three centuries; an integer of any size would fail as a float somewhere
 
 _Count: TypeAlias = Annotated[int, Meta(ge=0, le=_MAX_COUNT)]
-_Seconds: TypeAlias = Annotated[int, Meta(ge=0)] | Annotated[float, Meta(ge=0)]
+_Seconds: TypeAlias = Annotated[int, Meta(ge=0, le=_MAX_SECONDS)] | Annotated[float, Meta(ge=0, le=_MAX_SECONDS)]
 
 
 class TaskHeaders(Struct):
@@ -82,7 +82,7 @@ def read_headers(found: Mapping[str, Any]) -> TaskHeaders:
     except (msgspec.ValidationError, UnicodeEncodeError):  # the second for a lone surrogate where a number should be
         return _read_leniently(found)
     if headers.timelimit is not None:
-        headers.timelimit = _limits(headers.timelimit)  # msgspec lets NaN and infinity pass
+        headers.timelimit = _limits(headers.timelimit)  # msgspec lets NaN pass
     return headers
 
 
@@ -200,7 +200,7 @@ def _seconds(value: object) -> int | float | None:
         return None
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise _wrong("timelimit", "seconds", value)
-    if not isfinite(value) or value < 0:
+    if not 0 <= value <= _MAX_SECONDS:
         raise DecodeError("header timelimit is out of range")
     return value
 

@@ -51,6 +51,7 @@ _REFUSED = {
     "a time limit that is a flag": (_message(headers=_HEADERS | {"timelimit": [True, None]}), "not bool"),
     "time limits that are text": (_message(headers=_HEADERS | {"timelimit": "55"}), "must be an array, not str"),
     "a negative time limit": (_message(headers=_HEADERS | {"timelimit": [-1, None]}), "out of range"),
+    "a time limit of ages": (_message(headers=_HEADERS | {"timelimit": [10**400, None]}), "out of range"),
     "a time limit that is none": (_message(headers=_HEADERS | {"timelimit": [None, float("nan")]}), "out of range"),
     "an endless time limit": (_message(headers=_HEADERS | {"timelimit": [float("inf"), None]}), "out of range"),
     "an eta that is none": (_message(headers=_HEADERS | {"eta": "tomorrow"}), "eta is no ISO 8601 time: 'tomorrow'"),
