@@ -200,6 +200,20 @@ class Waiting(BrokerFixtures):
             assert bodies(batch) == [b"%d" % number]
             await ack(consumer, batch)
 
+    async def test_a_publish_that_races_the_falling_asleep_is_heard(
+        self, new_broker: NewBroker, broker: Broker, queue: Queue, consume: Consume
+    ) -> None:
+        sender = await new_broker()
+        consumer = consume(broker, queue)
+        for number in range(150):
+            async with running(consumer.receive(1)) as receiving:
+                for _ in range(number % 15):
+                    await asyncio.sleep(0)
+                await publish(sender, queue, b"%d" % number)
+                batch = await within(receiving, 5)
+            assert bodies(batch) == [b"%d" % number]
+            await ack(consumer, batch)
+
     async def test_every_waiting_consumer_gets_its_share(
         self, new_broker: NewBroker, broker: Broker, queue: Queue, consume: Consume
     ) -> None:

@@ -29,7 +29,18 @@ from asyncq.testing._broker_kit import (
     skip_without,
     take,
 )
-from asyncq.testing._kit import cpu_share, running, wall, within
+from asyncq.testing._kit import cpu_share, environment, running, wall, within
+
+#: Microseconds after which a receive is disturbed, so that it is caught at another stage each time.
+PAUSES = (0, 1, 20, 50, 100, 200, 400, 800, 1500)
+
+
+async def pause_for(microseconds: int) -> None:
+    """Let the loop run for so long, without the timer's own coarse steps."""
+    until = environment.clock.monotonic() + microseconds / 1e6
+    await asyncio.sleep(0)
+    while environment.clock.monotonic() < until:
+        await asyncio.sleep(0)
 
 
 class Closing(BrokerFixtures):
@@ -48,12 +59,11 @@ class Closing(BrokerFixtures):
     ) -> None:
         await publish(broker, queue, *numbered(20))
         held: list[Delivery] = []
-        for turns in range(5):
+        for pause in PAUSES:
             consumer = consume(await new_broker(), queue)
             held += await within(consumer.receive(1))
-            receiving = asyncio.create_task(consumer.receive(3))
-            for _ in range(turns):  # so that it is caught at another stage each time
-                await asyncio.sleep(0.0005)
+            receiving = asyncio.create_task(consumer.receive(1))
+            await pause_for(pause)
             await within(consumer.close(), 1.0)
             with contextlib.suppress(BrokerConnectionError):
                 held += await within(receiving, 1.0)
@@ -67,11 +77,10 @@ class Closing(BrokerFixtures):
     ) -> None:
         await publish(broker, queue, *numbered(20))
         held: list[Delivery] = []
-        for turns in range(5):
+        for pause in PAUSES:
             closing = await new_broker()
-            receiving = asyncio.create_task(consume(closing, queue).receive(3))
-            for _ in range(turns):
-                await asyncio.sleep(0.0005)
+            receiving = asyncio.create_task(consume(closing, queue).receive(1))
+            await pause_for(pause)
             await within(closing.close(), 2.0)
             with contextlib.suppress(BrokerConnectionError):
                 held += await within(receiving, 1.0)

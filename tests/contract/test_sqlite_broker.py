@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from asyncq._clock import system_environment
-from asyncq.driver import Broker, DriverConfig
+from asyncq.driver import Broker, DriverConfig, Queue, Requeue
+from asyncq.testing._broker_kit import Consume, bodies, numbered, publish
+from asyncq.testing._kit import cancel_everywhere, within
 from asyncq.testing.broker_contract import BrokerContract, Freeze, MakeBroker
 from asyncq_brokers._clients.sqlite import _doorbell
 from asyncq_brokers.sqlite import SQLiteBroker, _broker
@@ -47,3 +49,19 @@ class TestSQLiteBroker(BrokerContract):
                 db.close()
 
         return freeze
+
+    async def test_a_cancelled_receive_gives_back_at_once(self, broker: Broker, queue: Queue, consume: Consume) -> None:
+        """Better than promised: nobody has to wait for the lease."""
+        consumer = consume(broker, queue, lease=3600)
+        await publish(broker, queue, *numbered(3))
+
+        async def receive() -> None:
+            for delivery in await consumer.receive(3):
+                await consumer.settle([Requeue(delivery)])
+
+        async def check() -> None:
+            taken = await within(consumer.receive(3))
+            assert sorted(bodies(taken)) == numbered(3)
+            await within(consumer.settle([Requeue(delivery) for delivery in taken]))
+
+        await cancel_everywhere(receive, check, at_most=1)
