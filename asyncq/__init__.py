@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from asyncq._result import AsyncResult, TaskState
     from asyncq._signature import Signature
     from asyncq._task import Task
+    from asyncq._unique import Unique
     from asyncq._version import __version__
     from asyncq.driver import Queue
     from asyncq.errors import (
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
         BackendError,
         BrokerError,
         ConfigurationError,
+        DuplicateTaskError,
         EncodeError,
         Ignore,
         InvalidArguments,
@@ -56,6 +58,7 @@ __all__ = [
     "ConfigurationError",
     "Context",
     "Dependency",
+    "DuplicateTaskError",
     "EncodeError",
     "Ignore",
     "InvalidArguments",
@@ -75,6 +78,7 @@ __all__ = [
     "TaskError",
     "TaskState",
     "TimeLimitExceeded",
+    "Unique",
     "__version__",
 ]
 
@@ -91,6 +95,7 @@ _HOMES = {
     "Signature": "asyncq._signature",
     "Task": "asyncq._task",
     "TaskState": "asyncq._result",
+    "Unique": "asyncq._unique",
     "__version__": "asyncq._version",
 }
 

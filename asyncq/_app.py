@@ -151,10 +151,10 @@ class AsyncQ:
         A first parameter that is annotated with `Context` gets the run's context and is no argument of the task.
         Raises TypeError for an option that isn't one, ConfigurationError for a name that is taken.
         """
-        name, task_options = read_options(options)
+        declared = read_options(options)
 
         def declare(fn: Callable[..., Any]) -> Task[..., Any]:
-            definition = define(fn, name, task_options)
+            definition = define(fn, declared)
             task = _make_task(definition, self._outbox)
             self._tasks.add(task)
             return task

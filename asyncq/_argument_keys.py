@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from asyncq._parameters import parameters_of
-from asyncq.errors import ConfigurationError
+from asyncq.errors import ConfigurationError, EncodeError
 from asyncq.protocol import dumps
 
 # `Any` below: arguments of the user's tasks.
@@ -67,4 +67,10 @@ def _all_arguments(args: Sequence[Any], kwargs: Mapping[str, Any], positions: Ma
 
 def _digest(task: str, value: object) -> str:
     # A digest, since arguments may be secret, long, or hold what a key may not. Raises EncodeError.
-    return hashlib.sha256(task.encode() + b"\x00" + dumps(value)).hexdigest()[:32]
+    try:
+        encoded = dumps(value)
+    except EncodeError:
+        from asyncq._validation import dump_result  # models among them, which only pydantic can read
+
+        encoded = dumps(dump_result(value))
+    return hashlib.sha256(task.encode() + b"\x00" + encoded).hexdigest()[:32]

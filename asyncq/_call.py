@@ -31,6 +31,8 @@ class SendOptions(TypedDict, total=False):
     priority: int | None
     #: An id of your own: any text that no other task has.
     task_id: str | None
+    #: Any text: of two sends of a task with the same key within a day, the second gets the handle of the first.
+    idempotency_key: str | None
     #: Headers of your own, beside the protocol's.
     headers: Mapping[str, Any] | None
     #: Store neither a value nor a state.
@@ -57,6 +59,7 @@ class CallOptions(Struct, frozen=True, kw_only=True, omit_defaults=True):
     routing_key: str | None = None
     priority: int | None = None
     task_id: str | None = None
+    idempotency_key: str | None = None
     headers: Mapping[str, Any] | None = None
     ignore_result: bool | None = None
     serializer: str | None = None

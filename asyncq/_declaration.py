@@ -6,7 +6,9 @@ import inspect
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import PurePath
-from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypedDict, TypeVar, overload
+from typing import Any, Concatenate, Literal, NamedTuple, ParamSpec, Protocol, TypedDict, TypeVar, overload
+
+import msgspec
 
 from asyncq._argument_keys import KeySpec
 from asyncq._context import Context
@@ -14,6 +16,7 @@ from asyncq._definition import TaskDefinition, TaskOptions
 from asyncq._parameters import takes_context
 from asyncq._rates import parse_rate
 from asyncq._task import AsyncTask, SyncTask
+from asyncq._unique import Unique, compile_unique
 
 __all__ = ["Anything", "DeclaredOptions", "TaskDecorator", "define", "read_options"]
 
@@ -56,6 +59,8 @@ class DeclaredOptions(TypedDict, total=False):
     limit_scope: Literal["worker", "fleet"]
     limit_key: KeySpec | None
     max_running: int | None
+    #: True: by all arguments, until it has ended.
+    unique: Unique | bool | None
     throws: Sequence[type[Exception]]
     max_retries: int | None
     retry_on: Sequence[type[Exception]]
@@ -99,8 +104,16 @@ _SPELLED_DIFFERENTLY = {
 }
 
 
-def read_options(options: dict[str, Any]) -> tuple[str | None, TaskOptions]:
-    """A task's explicit name and its options. Raises TypeError for names that are none, ValueError for values."""
+class Declared(NamedTuple):
+    """What was said of a task before its function is known."""
+
+    name: str | None
+    unique: Unique | bool | None
+    options: TaskOptions
+
+
+def read_options(options: dict[str, Any]) -> Declared:
+    """Read a task's options. Raises TypeError for names that are none, ValueError for values."""
     known = DeclaredOptions.__annotations__
     for option in options:
         if option in _SPELLED_DIFFERENTLY:
@@ -126,11 +139,13 @@ def read_options(options: dict[str, Any]) -> tuple[str | None, TaskOptions]:
     most = given.get("max_running")
     if most is not None and most < 1:
         raise ValueError(f"max_running must be at least 1, not {most}")
-    return name, TaskOptions(**given)
+    unique = given.pop("unique", None)
+    return Declared(name, unique, TaskOptions(**given))
 
 
-def define(fn: Callable[..., Any], name: str | None, options: TaskOptions) -> TaskDefinition:
+def define(fn: Callable[..., Any], declared: Declared) -> TaskDefinition:
     """What a worker and a sender need to know of a function. Raises TypeError for what is no function of the module."""
+    options = declared.options
     if not inspect.isroutine(fn):
         raise TypeError(f"a task is made of a function, not of {fn!r}")
     if inspect.isasyncgenfunction(fn) or inspect.isgeneratorfunction(fn):
@@ -141,12 +156,14 @@ def define(fn: Callable[..., Any], name: str | None, options: TaskOptions) -> Ta
     needs_context = takes_context(fn)
     if needs_context and options.executor == "process":
         raise TypeError(f"{fn.__qualname__} runs in a process of its own, where there is no context: leave it out")
+    name = declared.name or task_name(fn)
+    unique = compile_unique(declared.unique, name, fn, takes_context=needs_context)
     return TaskDefinition(
-        name=name or task_name(fn),
+        name=name,
         fn=fn,
         is_coroutine=is_coroutine,
         takes_context=needs_context,
-        options=options,
+        options=options if unique is None else msgspec.structs.replace(options, unique=unique),
     )
 
 

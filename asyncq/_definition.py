@@ -8,6 +8,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from asyncq._argument_keys import KeySpec
+from asyncq._unique import UniqueRule
 
 
 class TaskOptions(Struct, frozen=True, kw_only=True):
@@ -48,6 +49,8 @@ class TaskOptions(Struct, frozen=True, kw_only=True):
     limit_key: KeySpec | None = None
     #: At most so many at a time in one worker.
     max_running: int | None = None
+    #: At most one of a kind at a time; None: as many as are sent.
+    unique: UniqueRule | None = None
     #: Exceptions that are no surprise: logged at INFO and without a traceback.
     throws: tuple[type[Exception], ...] = ()
     #: Further attempts after the first; None retries for ever.

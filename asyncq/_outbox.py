@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 import msgspec
@@ -15,8 +15,8 @@ from asyncq._middleware import Middleware, Sending, send_through
 from asyncq._portal import Portal
 from asyncq._producer import Outgoing, Producer
 from asyncq._result import AsyncResult, ResultReader
-from asyncq.driver import Publication
-from asyncq.errors import PublishError
+from asyncq._unique import reserve
+from asyncq.errors import AsyncqError, BrokerConnectionError, DuplicateTaskError, PublishError
 
 __all__ = ["Outbox"]
 
@@ -44,17 +44,17 @@ class Outbox:
         """Send one call. Raises EncodeError, ConfigurationError, BrokerError, and what middleware raises."""
         if self._middleware:
             return await self._send_through(call)
-        outgoing = self.producer.prepare(call)
-        await self._clients.current().publish(outgoing.publication)
-        return self._sent(outgoing)
+        return await self._send_prepared(self.producer.prepare(call))
 
     async def send_many(self, calls: Sequence[Call]) -> list[AsyncResult[Any]]:
         """Send calls in one round trip. Raises PublishError when some were refused, and as `send` does."""
         if self._middleware:
-            return await self._send_many_through(calls)
+            return await self._send_many_alone([self._send_through(call) for call in calls])
         batch = [self.producer.prepare(call) for call in calls]
         if not batch:
             return []
+        if any(outgoing.claim is not None for outgoing in batch):
+            return await self._send_many_alone([self._send_prepared(outgoing) for outgoing in batch])
         try:
             await self._clients.current().publish_many([each.publication for each in batch])
         except PublishError as error:
@@ -69,7 +69,32 @@ class Outbox:
         if self._middleware:
             return self._portal.call(self._send_through, call, instead="await ….send(…)")
         outgoing = self.producer.prepare(call)  # here, where the caller's context is
-        self._portal.call(self._publish, outgoing.publication, instead="await ….send(…)")
+        return self._portal.call(self._send_prepared, outgoing, instead="await ….send(…)")
+
+    async def _send_prepared(self, outgoing: Outgoing) -> AsyncResult[Any]:
+        if outgoing.claim is not None:
+            return await self._send_unique(outgoing)
+        await self._clients.current().publish(outgoing.publication)
+        return self._sent(outgoing)
+
+    async def _send_unique(self, outgoing: Outgoing) -> AsyncResult[Any]:
+        claim, task_id = outgoing.claim, outgoing.task_id
+        assert claim is not None  # noqa: S101 - the callers have looked
+        client = self._clients.current()
+        coordination = await client.coordination()
+        [holder] = await reserve(coordination, [(claim, task_id)])
+        if holder is not None:
+            if claim.on_conflict == "raise":
+                raise DuplicateTaskError(outgoing.publication.message.headers["task"], holder)
+            ignored = outgoing.ignored or claim.on_conflict == "skip"
+            return AsyncResult(holder, self._reader, ignored=ignored, duplicate=True)
+        try:
+            await client.publish(outgoing.publication)
+        except BrokerConnectionError:
+            raise  # it may have gone out: the claim stays, and expires
+        except AsyncqError:
+            await coordination.delete([claim.key], if_value=task_id.encode())
+            raise
         return self._sent(outgoing)
 
     async def _send_through(self, call: Call) -> AsyncResult[Any]:
@@ -86,24 +111,20 @@ class Outbox:
         async def publish() -> None:
             options = msgspec.structs.replace(call.options, task_id=task_id, headers=sending.headers or None)
             outgoing = self.producer.prepare(msgspec.structs.replace(call, options=options))
-            await self._clients.current().publish(outgoing.publication)
-            sent.append(self._sent(outgoing))
+            sent.append(await self._send_prepared(outgoing))
 
         await send_through(self._middleware, sending, publish)
         if not sent:
             raise RuntimeError(f"{call.name} was not sent: a middleware neither forwarded it nor raised an error")
         return sent[-1]
 
-    async def _send_many_through(self, calls: Sequence[Call]) -> list[AsyncResult[Any]]:
-        """Each passes through on its own; the client puts them together again."""
-        sent = await asyncio.gather(*map(self._send_through, calls), return_exceptions=True)
+    async def _send_many_alone(self, sends: Sequence[Awaitable[AsyncResult[Any]]]) -> list[AsyncResult[Any]]:
+        """Each goes its way on its own; the client puts the messages together again."""
+        sent = await asyncio.gather(*sends, return_exceptions=True)
         failures = {index: each for index, each in enumerate(sent) if isinstance(each, Exception)}
         if failures:
             raise PublishError(failures)
         return [each for each in sent if isinstance(each, AsyncResult)]
-
-    async def _publish(self, publication: Publication) -> None:
-        await self._clients.current().publish(publication)
 
     def _sent(self, outgoing: Outgoing) -> AsyncResult[Any]:
         parent = current_context.get()

@@ -16,6 +16,8 @@ from asyncq._definition import TaskOptions
 from asyncq._queues import QueueTable
 from asyncq._routing import Route, RoutedCall, Router, publish_target
 from asyncq._settings import Settings
+from asyncq._unique import HEADER as UNIQUE_HEADER
+from asyncq._unique import Claim, claim_of_idempotency_key, claim_of_rule
 from asyncq.driver import Environment, Publication
 from asyncq.errors import ConfigurationError, EncodeError
 from asyncq.protocol import Limits, Properties, TaskMessage, WireMessage, encode_task
@@ -32,6 +34,8 @@ class Outgoing(Struct):
     task_id: str
     #: No result will be stored.
     ignored: bool
+    #: What must be put down before it may go out.
+    claim: Claim | None = None
 
 
 class _Plan(Struct, frozen=True):
@@ -97,13 +101,27 @@ class Producer:
             message.shadow = options.shadow
             message.time_limit = options.time_limit
             message.soft_time_limit = options.soft_time_limit
+        headers, claim = options.headers, None
+        if options.idempotency_key is not None or (call.task is not None and call.task.unique is not None):
+            claim = self._claim(call, message)
+            told = claim.header()
+            headers = headers if told is None else {**(headers or {}), UNIQUE_HEADER: told}
         publication = Publication(
-            message=_encode(message, options.headers, self._limits),
+            message=_encode(message, headers, self._limits),
             queue=plan.queue,
             exchange=plan.exchange,
             routing_key=plan.routing_key,
         )
-        return Outgoing(publication=publication, task_id=task_id, ignored=plan.ignore_result is True)
+        return Outgoing(publication=publication, task_id=task_id, ignored=plan.ignore_result is True, claim=claim)
+
+    def _claim(self, call: Call, message: TaskMessage) -> Claim:
+        rule = None if call.task is None else call.task.unique
+        key = call.options.idempotency_key
+        if key is not None or rule is None:
+            return claim_of_idempotency_key(call.name, key or "")
+        now = self._environment.clock.wall()
+        delay = 0.0 if message.eta is None else max(0.0, message.eta.timestamp() - now)
+        return claim_of_rule(rule, call.args, call.kwargs, delay=delay)
 
     def _plan(self, call: Call) -> _Plan:
         if call.options is not NO_OPTIONS or not self._router.by_name_alone or call.task is None:

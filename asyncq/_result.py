@@ -150,11 +150,13 @@ class AsyncResult(Generic[R_co]):
     Every method that asks the backend raises ConfigurationError where results are kept nowhere, and BackendError.
     """
 
-    __slots__ = ("_ignored", "_reader", "task_id")
+    __slots__ = ("_ignored", "_reader", "duplicate", "task_id")
 
-    def __init__(self, task_id: str, reader: ResultReader, *, ignored: bool = False) -> None:
+    def __init__(self, task_id: str, reader: ResultReader, *, ignored: bool = False, duplicate: bool = False) -> None:
         #: The task's id.
         self.task_id: str = task_id
+        #: Nothing was sent: the task is unique (or its idempotency key was used), and this is the one that was there.
+        self.duplicate: bool = duplicate
         self._reader = reader
         self._ignored = ignored
 

@@ -14,6 +14,7 @@
     ├── BackendError
     │   ├── BackendConnectionError
     │   └── BackendFull
+    ├── DuplicateTaskError            a unique task of that kind is there already
     ├── ResultTimeout                 `AsyncResult.get(timeout=…)` ran out
     └── TaskError                     what a task may raise, and what stands in its result
         ├── Retry · Snooze · Reject · Ignore   asked for by the task's own code
@@ -39,6 +40,7 @@ __all__ = [
     "ChordError",
     "ConfigurationError",
     "DecodeError",
+    "DuplicateTaskError",
     "EncodeError",
     "Ignore",
     "InvalidArguments",
@@ -126,6 +128,18 @@ class BackendFull(BackendError):
 
 class ResultTimeout(AsyncqError, TimeoutError):
     """No final state within the `timeout` that was asked for. The task itself goes on."""
+
+
+class DuplicateTaskError(AsyncqError):
+    """A unique task of that kind is there already (`Unique(on_conflict="raise")`); `task_id` is its id."""
+
+    def __init__(self, task: str, task_id: str) -> None:
+        super().__init__(task, task_id)
+        self.task = task
+        self.task_id = task_id
+
+    def __str__(self) -> str:
+        return f"{self.task} is unique, and {self.task_id} is there already"
 
 
 # -- tasks ---------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from asyncq.driver import Broker, Park, Publication
 from asyncq.errors import BrokerConnectionError, BrokerError, BrokerFull, PublishError
 from asyncq.worker._attempt import Attempt
 from asyncq.worker._backoff import Backoff
+from asyncq.worker._claims import Claims
 from asyncq.worker._conclusion import Conclusion, Judge
 from asyncq.worker._flow import Flow
 from asyncq.worker._journal import Journal
@@ -23,6 +24,10 @@ from asyncq.worker._recorder import Recorder
 from asyncq.worker._settler import Settler
 
 logger = logging.getLogger(__name__)
+
+
+#: States after which a task does not come again.
+_ENDED = frozenset({"SUCCESS", "FAILURE", "REVOKED", "IGNORED"})
 
 
 class Concluder:
@@ -41,6 +46,7 @@ class Concluder:
         leases: LeaseKeeper,
         settler: Settler,
         maintenance: Maintenance,
+        claims: Claims | None,
         flow: Flow,
         journal: Journal,
         backoff: Backoff,
@@ -51,6 +57,7 @@ class Concluder:
         self._leases = leases
         self._settler = settler
         self._maintenance = maintenance
+        self._claims = claims
         self._flow = flow
         self._journal = journal
         self._backoff = backoff
@@ -118,10 +125,21 @@ class Concluder:
             if id(conclusion) in refused:
                 continue
             self._journal.write(conclusion)
+            self._give_back_claim(conclusion)
             if conclusion.settlement is not None:
                 self._settler.put(conclusion.settlement)
                 if isinstance(conclusion.settlement, Park):
                     self._maintenance.due(conclusion.settlement.until)
+
+    def _give_back_claim(self, conclusion: Conclusion) -> None:
+        attempt = conclusion.attempt
+        if (
+            self._claims is not None
+            and attempt is not None
+            and attempt.program.definition.options.unique is not None
+            and conclusion.state in _ENDED
+        ):
+            self._claims.end(attempt)
 
     async def _publish(self, conclusions: Sequence[Conclusion]) -> set[int]:
         """Publish what follows; return (by `id`) the conclusions whose messages the broker refuses for good.

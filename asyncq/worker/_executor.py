@@ -14,6 +14,7 @@ from asyncq.driver import Ack, Clock
 from asyncq.errors import Ignore, InvalidArguments, Reject, Retry, Snooze, TimeLimitExceeded
 from asyncq.worker._attempt import Attempt
 from asyncq.worker._calls import Caller, LoopCaller, ProcessCaller, ThreadCaller, Value
+from asyncq.worker._claims import Claims
 from asyncq.worker._concluder import Concluder
 from asyncq.worker._flow import Flow
 from asyncq.worker._leases import LeaseKeeper
@@ -64,6 +65,7 @@ class Executor:
         leases: LeaseKeeper,
         flow: Flow,
         revoker: Revoker | None,
+        claims: Claims | None,
         around: AroundRun | None,
         clock: Clock,
         threads: int,
@@ -74,6 +76,7 @@ class Executor:
         self._leases = leases
         self._flow = flow
         self._revoker = revoker
+        self._claims = claims
         self._clock = clock
         self._running: dict[Attempt, asyncio.Task[None]] = {}
         self._kill_grace = kill_grace
@@ -155,6 +158,9 @@ class Executor:
         self._check_wanted(attempt)
         if not self._leases.is_confirmed(delivery) and await self._leases.confirm([delivery]):
             raise _NotOurs
+        claims = None if program.definition.options.unique is None else self._claims
+        if claims is not None and not await claims.begin(attempt):
+            raise _NotWanted("duplicate")
         if not program.acks_late:
             if not await self._settler.settle(Ack(delivery)):
                 raise _NotOurs

@@ -20,6 +20,7 @@ from asyncq.driver import ConsumerOptions, Queue, Requeue
 from asyncq.errors import BackendConnectionError, BrokerConnectionError, ConfigurationError
 from asyncq.worker._attempt import Surroundings
 from asyncq.worker._backoff import Backoff
+from asyncq.worker._claims import Claims
 from asyncq.worker._concluder import Concluder
 from asyncq.worker._conclusion import Judge
 from asyncq.worker._dispatcher import Dispatcher
@@ -57,6 +58,7 @@ class _Parts:
         coordination = coordination_of(setup.backend, setup.broker)
         if coordination is None:
             _refuse_fleet_limits(programs, setup)
+        self.claims = None if coordination is None else Claims(coordination, flow, dice)
         self.revoker = None if coordination is None else Revoker(Revocations(coordination), dice)
         self.concluder = Concluder(
             judge=judge,
@@ -65,6 +67,7 @@ class _Parts:
             leases=self.leases,
             settler=self.settler,
             maintenance=self.maintenance,
+            claims=self.claims,
             flow=flow,
             journal=journal,
             backoff=Backoff(dice),
@@ -75,6 +78,7 @@ class _Parts:
             leases=self.leases,
             flow=flow,
             revoker=self.revoker,
+            claims=self.claims,
             around=around_run(setup.middleware),
             clock=clock,
             threads=setup.threads,
@@ -248,6 +252,8 @@ class Worker:
         async with anyio.create_task_group() as settling:
             for loop in (parts.settler, parts.leases, parts.maintenance):
                 settling.start_soon(loop.run)
+            if parts.claims is not None:
+                settling.start_soon(parts.claims.run)
             async with anyio.create_task_group() as concluding:
                 concluding.start_soon(parts.concluder.run)
                 concluding.start_soon(parts.dispatcher.run)
@@ -306,7 +312,7 @@ class Worker:
     async def _hand_back(self, parts: _Parts) -> None:
         """See the last settlements off; whatever is held then did not end, or could not be stored."""
         with anyio.move_on_after(self._setup.kill_grace / 2):
-            while parts.settler.busy:
+            while parts.settler.busy or (parts.claims is not None and parts.claims.busy):
                 await self._flow.change()
             for delivery in parts.leases.deliveries:
                 parts.settler.put(Requeue(delivery, front=True))

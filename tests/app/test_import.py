@@ -16,6 +16,7 @@ SURFACE = [
     "ConfigurationError",
     "Context",
     "Dependency",
+    "DuplicateTaskError",
     "EncodeError",
     "Ignore",
     "InvalidArguments",
@@ -35,6 +36,7 @@ SURFACE = [
     "TaskError",
     "TaskState",
     "TimeLimitExceeded",
+    "Unique",
     "__version__",
 ]
 
