@@ -106,10 +106,11 @@ class Shell:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.home = folder / "state"
         foreign = ("ASYNCQ_", "CELERY_", "REDIS_")
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(foreign)},
-            "ASYNCQ_HOME": str(folder / "home"),
+            "ASYNCQ_HOME": str(self.home),
             "COLUMNS": "120",
             "NO_COLOR": "1",
             "PYTHONWARNINGS": "error",

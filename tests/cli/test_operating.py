@@ -81,7 +81,7 @@ async def test_check_tells_what_works(shell: Shell) -> None:
     assert {("tasks", "ok"), ("broker", "ok"), ("queue celery", "ok"), ("results", "ok")} <= verdicts
     plain = await shell.run("check", "shop:queue")
     assert plain.code == 0
-    assert str(shell.folder / "home") in plain.out
+    assert str(shell.home) in plain.out
 
 
 async def test_check_leaves_nothing_behind(shell: Shell) -> None:
