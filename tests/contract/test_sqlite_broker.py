@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
+import threading
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from asyncq._clock import system_environment
-from asyncq.driver import Broker, DriverConfig, Queue, Requeue
+from asyncq.driver import Broker, Delivery, DriverConfig, Queue, Requeue
+from asyncq.errors import BrokerConnectionError
 from asyncq.testing._broker_kit import Consume, bodies, numbered, publish
 from asyncq.testing._kit import cancel_everywhere, within
 from asyncq.testing.broker_contract import BrokerContract, Freeze, MakeBroker
-from asyncq_brokers._clients.sqlite import _doorbell
-from asyncq_brokers.sqlite import SQLiteBroker, _broker
+from asyncq_brokers._clients.sqlite import Session, _doorbell
+from asyncq_brokers.sqlite import SQLiteBroker, _broker, _rows
+from waiting import until
 
 
 class TestSQLiteBroker(BrokerContract):
@@ -65,3 +70,40 @@ class TestSQLiteBroker(BrokerContract):
             await within(consumer.settle([Requeue(delivery) for delivery in taken]))
 
         await cancel_everywhere(receive, check, at_most=1)
+
+    @pytest.mark.parametrize("closes", ["consumer", "broker"])
+    async def test_closing_undoes_a_claim_under_way(
+        self,
+        make_broker: MakeBroker,
+        broker: Broker,
+        queue: Queue,
+        consume: Consume,
+        monkeypatch: pytest.MonkeyPatch,
+        closes: str,
+    ) -> None:
+        await publish(broker, queue, *numbered(3))
+        claimed, go_on = threading.Event(), threading.Event()
+        claim = _rows.claim
+
+        def slow_claim(session: Session, **arguments: Any) -> list[Delivery]:
+            taken = claim(session, **arguments)
+            claimed.set()
+            go_on.wait(10)
+            return taken
+
+        monkeypatch.setattr(_rows, "claim", slow_claim)
+        closing = make_broker()
+        await closing.open()
+        consumer = consume(closing, queue)
+        receiving = asyncio.create_task(consumer.receive(3))
+        await until(claimed.is_set)
+        assert (await broker.depth(queue.name)).in_flight == 3
+
+        end = asyncio.create_task(consumer.close() if closes == "consumer" else closing.close())
+        with pytest.raises(BrokerConnectionError):
+            await within(receiving, 1.0)
+        go_on.set()
+        await within(end)
+        await within(closing.close())
+
+        assert (await broker.depth(queue.name)).ready == 3
