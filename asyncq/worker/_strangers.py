@@ -10,13 +10,10 @@ import math
 from typing import Any, cast
 
 from asyncq.driver import Delivery, Publication
-from asyncq.protocol import Limits, WireMessage, decode_envelope
+from asyncq.protocol import UNKNOWN_HEADER, Limits, WireMessage, decode_envelope
 
 #: Seconds before each further look; the last one is repeated.
 DELAYS = (1, 5, 30, 60, 300, 600)
-
-#: Header that tells how often such a message was looked at: {"looks": number, "waited": seconds}.
-HEADER = "asyncq-unknown"
 
 
 def put_off(delivery: Delivery, *, now: float, timeout: float, limits: Limits) -> Publication | None:
@@ -27,13 +24,13 @@ def put_off(delivery: Delivery, *, now: float, timeout: float, limits: Limits) -
     delay = min(DELAYS[min(looks, len(DELAYS) - 1)], timeout - waited)
     if delay <= 0:
         return None
-    wire.headers[HEADER] = {"looks": looks + 1, "waited": waited + delay}
+    wire.headers[UNKNOWN_HEADER] = {"looks": looks + 1, "waited": waited + delay}
     return Publication(message=wire, queue=delivery.queue, not_before=now + delay)
 
 
 def _history(wire: WireMessage) -> tuple[int, float]:
     """How often it was looked at, and the seconds that it has waited."""
-    found = wire.headers.get(HEADER)
+    found = wire.headers.get(UNKNOWN_HEADER)
     if not isinstance(found, dict):
         return 0, 0.0
     history = cast("dict[str, Any]", found)

@@ -104,7 +104,9 @@ def _raise_in(thread: int, exc: type[BaseException] | None) -> None:
 
 
 def lower(own: float | None, senders: float | None) -> float | None:
-    """Return the limit in seconds that holds: what a sender asks for can only lower the task's own."""
-    if own is None or senders is None:
-        return own if senders is None else senders
-    return min(own, senders)
+    """Return the limit in seconds that holds: what a sender asks for can only lower the task's own.
+
+    0 means that there is none, as in Celery.
+    """
+    limits = [limit for limit in (own, senders) if limit]
+    return min(limits) if limits else None

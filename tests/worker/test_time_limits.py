@@ -155,7 +155,8 @@ def test_a_thread_that_has_gone_on_is_left_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("own", "senders", "expected"), [(None, None, None), (5, None, 5), (None, 3, 3), (5, 3, 3), (5, 60, 5)]
+    ("own", "senders", "expected"),
+    [(None, None, None), (5, None, 5), (None, 3, 3), (5, 3, 3), (5, 60, 5), (0, 0, None), (5, 0, 5), (0, 3, 3)],
 )
 def test_a_sender_can_only_lower_a_limit(own: float | None, senders: float | None, expected: float | None) -> None:
     assert lower(own, senders) == expected
