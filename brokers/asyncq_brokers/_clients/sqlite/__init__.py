@@ -9,6 +9,6 @@ from asyncq_brokers._clients.sqlite._connection import Connection
 from asyncq_brokers._clients.sqlite._coordination import SQLiteCoordination
 from asyncq_brokers._clients.sqlite._doorbell import Bell
 from asyncq_brokers._clients.sqlite._errors import Failures
-from asyncq_brokers._clients.sqlite._worker import Session
+from asyncq_brokers._clients.sqlite._session import Session
 
 __all__ = ["Bell", "Connection", "Failures", "SQLiteCoordination", "Session", "packed"]

@@ -16,7 +16,8 @@ from asyncq.driver import DriverConfig
 from asyncq.errors import ConfigurationError
 from asyncq_brokers._clients.sqlite._errors import Failures
 from asyncq_brokers._clients.sqlite._location import locate
-from asyncq_brokers._clients.sqlite._worker import Job, Session, Settings, Worker
+from asyncq_brokers._clients.sqlite._session import Session
+from asyncq_brokers._clients.sqlite._worker import Job, Settings, Worker
 
 T = TypeVar("T")
 

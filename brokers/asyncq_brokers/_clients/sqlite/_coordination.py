@@ -25,7 +25,7 @@ from asyncq_brokers._clients.coordination import (
 )
 from asyncq_brokers._clients.sqlite import _packed as packed
 from asyncq_brokers._clients.sqlite._connection import Connection
-from asyncq_brokers._clients.sqlite._worker import Session
+from asyncq_brokers._clients.sqlite._session import Session
 
 T = TypeVar("T")
 

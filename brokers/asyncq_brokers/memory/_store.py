@@ -1,9 +1,4 @@
-"""`memory://`: queues in this process, for tests and for tasks that need not outlive it.
-
-Everything that the other drivers promise holds here too: leases, parking, dead letters, priorities. All instances of
-one app and URL share one store, through `DriverConfig.shared`, from whatever thread and event loop: a lock guards it,
-and a change wakes waiting consumers in their own loops.
-"""
+"""The queues themselves. A lock guards them, and a change wakes waiting consumers in their own loops."""
 
 from __future__ import annotations
 
@@ -11,38 +6,14 @@ import asyncio
 import heapq
 import itertools
 import threading
-from collections import defaultdict, deque
-from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, cast
 
 from msgspec import Struct
 
-from asyncq.driver import (
-    Ack,
-    Broker,
-    BrokerCapabilities,
-    Consumer,
-    ConsumerOptions,
-    Coordinating,
-    Dead,
-    Delivery,
-    DriverConfig,
-    GiveBack,
-    Park,
-    Place,
-    Publication,
-    Queue,
-    QueueDepth,
-    Requeue,
-    Settlement,
-    Stored,
-)
-from asyncq.errors import BrokerConnectionError, ConfigurationError, PublishError
-from asyncq_brokers._clients.memory import MemoryCoordination
-from asyncq_brokers._parcels import PRIORITY_STEPS, Parcel, dead_queue, pack, pack_letter, tag_source
-
-__all__ = ["MemoryBroker"]
+from asyncq.driver import Ack, Dead, Delivery, GiveBack, Park, Place, QueueDepth, Requeue, Settlement, Stored
+from asyncq_brokers._parcels import PRIORITY_STEPS, Parcel, dead_queue
 
 #: Seconds between two looks for what is due or expired, at most: a due message may be a second late.
 HOUSEKEEPING = 0.5
@@ -74,7 +45,7 @@ class Waiter(Struct, eq=False):
     event: asyncio.Event
 
 
-class _Store:
+class Store:
     """The state that all instances share. Each method is atomic, and none waits."""
 
     def __init__(self) -> None:
@@ -272,147 +243,3 @@ class _Store:
             self._ready[line] = [message for message in self._ready[line] if message.rank not in ranks]
             heapq.heapify(self._ready[line])
         return pulled
-
-
-class MemoryBroker:
-    """See the module. `options` are none."""
-
-    capabilities = BrokerCapabilities(priority_order="lowest-first", leases=True, shared=False, durable=False)
-    address = "memory://"
-
-    def __init__(self, config: DriverConfig) -> None:
-        if config.options:
-            raise ConfigurationError(f"memory:// has no options; found {', '.join(sorted(config.options))}")
-        self.store = cast("_Store", config.shared.setdefault(f"asyncq_brokers.memory {config.url}", _Store()))
-        self.clock = config.environment.clock
-        self.new_tag = tag_source(config.environment.new_id)
-        self.coordination = MemoryCoordination(config, self.turn)
-        self._consumers: set[MemoryConsumer] = set()
-        self._closed = False
-
-    async def open(self) -> None:
-        self._closed = False
-
-    async def close(self) -> None:
-        self._closed = True
-        for consumer in list(self._consumers):
-            await consumer.close()
-
-    async def declare(self, queues: Sequence[Queue]) -> None:  # noqa: ARG002 - a queue exists once it is named
-        await self.turn()
-
-    async def publish(self, publications: Sequence[Publication]) -> None:
-        await self.turn()
-        parcels, failures = pack(publications, self.new_tag)
-        self.store.add(parcels)
-        if failures:
-            raise PublishError(failures)
-
-    def consume(self, queues: Sequence[Queue], options: ConsumerOptions) -> MemoryConsumer:
-        consumer = MemoryConsumer(self, [queue.name for queue in queues], options)
-        self._consumers.add(consumer)
-        return consumer
-
-    def forget(self, consumer: MemoryConsumer) -> None:
-        """The consumer is closed."""
-        self._consumers.discard(consumer)
-
-    async def release(self, node: str) -> int:
-        await self.turn()
-        return self.store.release(node)
-
-    async def depth(self, queue: str) -> QueueDepth:
-        await self.turn()
-        return self.store.depth(queue)
-
-    async def purge(self, queue: str) -> int:
-        await self.turn()
-        return self.store.drop(queue, "ready", None)
-
-    async def peek(self, queue: str, place: Place, *, limit: int = 100) -> list[Stored]:
-        await self.turn()
-        return self.store.peek(queue, place, limit)
-
-    async def move(self, queue: str, place: Place, keys: Sequence[str], *, until: float | None = None) -> int:
-        await self.turn()
-        return self.store.move(queue, place, set(keys), until)
-
-    async def drop(self, queue: str, place: Place, keys: Sequence[str]) -> int:
-        await self.turn()
-        return self.store.drop(queue, place, set(keys))
-
-    async def turn(self) -> None:
-        """Let others run, as every call of a broker does, so that no loop over calls can starve them."""
-        await asyncio.sleep(0)
-        if self._closed:
-            raise BrokerConnectionError("the memory broker is closed")
-
-
-class MemoryConsumer:
-    def __init__(self, broker: MemoryBroker, queues: Sequence[str], options: ConsumerOptions) -> None:
-        self._broker = broker
-        self._store = broker.store
-        self._clock = broker.clock
-        #: Rotated at each claim, so that queues take turns.
-        self._queues = deque(queues)
-        self._options = options
-        self._contact = self._clock.monotonic()
-        self._waiter: Waiter | None = None
-        self._closed = False
-
-    @property
-    def last_contact(self) -> float:
-        return self._contact
-
-    async def receive(self, limit: int) -> list[Delivery]:
-        with self._store.waiter(self._queues) as waiter:
-            self._waiter = waiter
-            while True:
-                await self._turn()
-                waiter.event.clear()
-                if taken := self._claim(limit):
-                    return taken
-                await waiter.event.wait()
-
-    async def settle(self, settlements: Sequence[Settlement]) -> list[Delivery]:
-        await self._broker.turn()
-        self._contact = self._clock.monotonic()
-        letters = {
-            settlement.delivery.tag: pack_letter(settlement.letter, settlement.delivery.queue, self._broker.new_tag)
-            for settlement in settlements
-            if isinstance(settlement, Dead)
-        }
-        return self._store.settle(settlements, letters)
-
-    async def extend(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
-        await self._broker.turn()
-        self._contact = now = self._clock.monotonic()
-        return self._store.extend(deliveries, now + self._options.lease)
-
-    async def maintain(self) -> float:
-        await self._broker.turn()
-        self._contact = now = self._clock.monotonic()
-        return self._store.housekeep(monotonic=now, wall=self._clock.wall())
-
-    async def close(self) -> None:
-        self._closed = True
-        if self._waiter is not None:
-            self._waiter.event.set()
-        self._broker.forget(self)
-
-    def _claim(self, limit: int) -> list[Delivery]:
-        self._contact = now = self._clock.monotonic()
-        self._queues.rotate(-1)
-        node, lease = self._options.node, self._options.lease
-        return self._store.claim(self._queues, limit, node=node, now=now, lease=lease, new_tag=self._broker.new_tag)
-
-    async def _turn(self) -> None:
-        await self._broker.turn()
-        if self._closed:
-            raise BrokerConnectionError("the consumer is closed")
-
-
-if TYPE_CHECKING:
-    _broker: Callable[[DriverConfig], Broker] = MemoryBroker
-    _coordinating: Callable[[DriverConfig], Coordinating] = MemoryBroker
-    _consumer: Callable[[MemoryBroker, Sequence[str], ConsumerOptions], Consumer] = MemoryConsumer
