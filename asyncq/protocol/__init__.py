@@ -4,18 +4,21 @@ The facts are Celery 5.7's and kombu 5.7's, and those of the other programs that
 `Limits` and ends in a struct or a DecodeError; what goes out can be read again, by asyncq and by Celery.
 """
 
-from asyncq.protocol._dead import dead_letter
+from asyncq.protocol._dead import DeadLetter, dead_letter, read_dead_letter, replay_of
 from asyncq.protocol._envelope import decode_envelope, encode_envelope
 from asyncq.protocol._exceptions import ExceptionRegistry, describe_exception
+from asyncq.protocol._headers import UNKNOWN_HEADER
 from asyncq.protocol._json import dumps, loads, register_json_type
 from asyncq.protocol._repr import shape_of_args, shape_of_kwargs
 from asyncq.protocol._results import READY_STATES, decode_result, encode_result
 from asyncq.protocol._task_decode import custom_headers, decode_task
-from asyncq.protocol._task_encode import encode_task, retry_of
+from asyncq.protocol._task_encode import encode_task, rescheduled, retry_of
 from asyncq.protocol._types import Limits, Properties, ResultRecord, TaskMessage, WireMessage
 
 __all__ = [
     "READY_STATES",
+    "UNKNOWN_HEADER",
+    "DeadLetter",
     "ExceptionRegistry",
     "Limits",
     "Properties",
@@ -33,7 +36,10 @@ __all__ = [
     "encode_result",
     "encode_task",
     "loads",
+    "read_dead_letter",
     "register_json_type",
+    "replay_of",
+    "rescheduled",
     "retry_of",
     "shape_of_args",
     "shape_of_kwargs",

@@ -29,12 +29,16 @@ PROTOCOL_HEADERS = frozenset(
 #: Our own notice on a dead letter: why, when, after how many attempts, from which queue.
 DEAD_HEADER = "asyncq-dead"
 
+#: Our own note on a message that a worker didn't know the task of: {"looks": number, "waited": seconds}.
+UNKNOWN_HEADER = "asyncq-unknown"
+
 #: What brokers and workers note on a message about its way so far. None of it belongs on the next attempt's message:
 #: RabbitMQ would see a cycle in `x-death` and drop the message.
 TRANSPORT_HEADERS = frozenset(
     {
         "redelivered", "x-death", "x-first-death-exchange", "x-first-death-queue", "x-first-death-reason",
         "x-last-death-exchange", "x-last-death-queue", "x-last-death-reason", "x-delivery-count", DEAD_HEADER,
+        UNKNOWN_HEADER,
     }
 )  # fmt: skip
 

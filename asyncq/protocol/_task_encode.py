@@ -99,21 +99,35 @@ def retry_of(
     """
     parent_id = message.parent_id or message.id
     if message.protocol == 1:
-        fresh = replace(
-            message,
-            eta=eta,
-            retries=retries,
-            parent_id=parent_id,
-            properties=replace(message.properties, expiration=None),
-            serializer="json" if message.serializer == PICKLE.name else message.serializer,
-        )
-        return encode_task(fresh, headers=custom_headers(content, limits=limits), limits=limits)
+        properties = replace(message.properties, expiration=None)
+        fresh = replace(message, eta=eta, retries=retries, parent_id=parent_id, properties=properties)
+        return _anew(content, fresh, limits)
     wire = decode_envelope(content, limits=limits) if isinstance(content, bytes) else content
     headers = {name: value for name, value in wire.headers.items() if name not in TRANSPORT_HEADERS}
     headers["retries"] = retries
     headers["eta"] = None if eta is None else format_time(eta)
     headers["parent_id"] = parent_id
     return replace(wire, headers=headers, properties=replace(wire.properties, expiration=None))
+
+
+def rescheduled(
+    content: bytes | WireMessage, message: TaskMessage, *, eta: datetime, limits: Limits = DEFAULT_LIMITS
+) -> WireMessage:
+    """The message of the same attempt, due at another time; nothing else changes.
+
+    Arguments and errors are those of `retry_of`, and so is what becomes of protocol 1, which has its ETA in the body.
+    """
+    if message.protocol == 1:
+        return _anew(content, replace(message, eta=eta), limits)
+    wire = decode_envelope(content, limits=limits) if isinstance(content, bytes) else content
+    return replace(wire, headers={**wire.headers, "eta": format_time(eta)})
+
+
+def _anew(content: bytes | WireMessage, message: TaskMessage, limits: Limits) -> WireMessage:
+    """A message of protocol 1 as protocol 2. What came as pickle goes as JSON: asyncq writes none."""
+    if message.serializer == PICKLE.name:
+        message = replace(message, serializer="json")
+    return encode_task(message, headers=custom_headers(content, limits=limits), limits=limits)
 
 
 def _headers(message: TaskMessage) -> dict[str, Any]:

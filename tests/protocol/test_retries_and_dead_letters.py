@@ -13,6 +13,7 @@ from msgspec.structs import replace
 import golden
 from asyncq.errors import DecodeError
 from asyncq.protocol import (
+    DeadLetter,
     Properties,
     WireMessage,
     custom_headers,
@@ -20,6 +21,9 @@ from asyncq.protocol import (
     decode_envelope,
     decode_task,
     encode_envelope,
+    read_dead_letter,
+    replay_of,
+    rescheduled,
     retry_of,
 )
 
@@ -70,11 +74,11 @@ def test_a_retry_without_a_countdown_has_no_eta_and_keeps_its_parent() -> None:
 
 def test_a_retry_tells_nothing_of_the_old_messages_way() -> None:
     way = {"x-death": [{"count": 1}], "x-first-death-queue": "q", "x-last-death-reason": "expired", "redelivered": True}
-    wire = WireMessage(b"[[], {}, {}]", {"task": "t", "id": "i", "x-mine": 1, "asyncq-dead": {}, **way})
+    ours = {"asyncq-dead": {}, "asyncq-unknown": {"looks": 3, "waited": 36}}
+    wire = WireMessage(b"[[], {}, {}]", {"task": "t", "id": "i", "x-mine": 1, **ours, **way})
     after = retry_of(wire, decode_task(wire), eta=None, retries=1)
     assert custom_headers(after) == {"x-mine": 1}
-    assert not set(way) & set(after.headers)
-    assert "asyncq-dead" not in after.headers
+    assert not {*way, *ours} & set(after.headers)
     assert wire.headers["redelivered"] is True  # the old message is untouched
 
 
@@ -105,6 +109,32 @@ def test_a_retry_of_something_else_is_a_decode_error() -> None:
     [raw] = golden.redis_envelopes("task_default")
     with pytest.raises(DecodeError):
         retry_of(raw[:100], decode_task(raw), eta=None, retries=1)
+
+
+# -- the same attempt at another time ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["task_default", "task_countdown", "task_gzip", "task_pickle", "task_headers"])
+def test_what_is_rescheduled_is_the_same_message_with_another_eta(name: str) -> None:
+    [raw] = golden.redis_envelopes(name)
+    message = decode_task(raw, accept=["json", "pickle"])
+    before = decode_envelope(raw)
+
+    after = rescheduled(raw, message, eta=_ETA)
+
+    assert after == replace(before, headers={**before.headers, "eta": "2030-01-02T03:04:05+00:00"})
+    assert rescheduled(before, message, eta=_ETA) == after
+
+
+@pytest.mark.parametrize("name", [name for name in golden.names("amqp") if name.startswith("protocol1")])
+def test_what_is_rescheduled_of_protocol_1_is_of_protocol_2_and_the_same_attempt(name: str) -> None:
+    wire = golden.amqp_message(golden.load("amqp", name))
+    message = decode_task(wire)
+
+    again = decode_task(rescheduled(wire, message, eta=_ETA))
+
+    assert (again.task, again.id, again.args, again.kwargs) == (message.task, message.id, message.args, message.kwargs)
+    assert (again.protocol, again.eta, again.retries, again.parent_id) == (2, _ETA, message.retries, message.parent_id)
 
 
 # -- the letter ----------------------------------------------------------------------------------------------
@@ -141,7 +171,7 @@ def test_what_is_no_envelope_is_kept_byte_for_byte(content: bytes) -> None:
     letter = _letter(content)
     assert letter.body == content
     assert (letter.content_type, letter.content_encoding) == ("application/data", "binary")
-    assert letter.headers == {"asyncq-dead": _NOTICE}
+    assert letter.headers == {"asyncq-dead": {**_NOTICE, "raw": True}}
     stored = json.loads(encode_envelope(letter, routing_key="celery.dead", delivery_tag="t"))
     assert stored["properties"]["body_encoding"] == "base64"
     assert decode_envelope(json.dumps(stored).encode()).body == content
@@ -157,3 +187,69 @@ def test_what_is_beyond_the_limits_finds_its_place_as_well(content: bytes) -> No
 def test_a_reason_is_no_novel() -> None:
     letter = dead_letter(b"x", queue="q", reason="r" * 5000, at=0.0, attempts=1)
     assert len(letter.headers["asyncq-dead"]["reason"]) == 1024
+
+
+# -- another life --------------------------------------------------------------------------------------------
+
+
+def _stored(letter: WireMessage) -> bytes:
+    return encode_envelope(letter, routing_key="celery.dead", delivery_tag="t")
+
+
+@pytest.mark.parametrize("name", ["task_default", "task_pickle", "task_gzip", "restored_after_shutdown"])
+def test_a_letter_can_be_read_again(name: str) -> None:
+    [raw] = golden.redis_envelopes(name)
+    read = DeadLetter(content=decode_envelope(raw), reason="no such task", time=1795254336.5, attempts=2)
+    assert read_dead_letter(_stored(_letter(raw))) == read
+    assert read_dead_letter(_letter(raw)) == read
+
+
+def test_a_replay_counts_anew_and_keeps_the_rest() -> None:
+    way = {"redelivered": True, "x-death": [{"count": 1}], "asyncq-unknown": {"looks": 9, "waited": 3600}}
+    mine = {"task": "t", "id": "i", "eta": None, "expires": "2031-01-02", "x-mine": [1, None]}
+    wire = WireMessage(b"\x80", {**mine, "retries": 3, **way}, Properties(priority=9), "application/x-pickle", "binary")
+
+    again = replay_of(read_dead_letter(_stored(_letter(wire))))
+
+    assert again == replace(wire, headers={**mine, "retries": 0}, properties=Properties(priority=9))
+
+
+def test_a_replay_without_a_count_gets_none() -> None:
+    """Protocol 1 counts in its body, which stays as it came."""
+    assert replay_of(DeadLetter(content=WireMessage(b"{}", {}))) == WireMessage(b"{}", {})
+
+
+@settings(max_examples=100, deadline=None)
+@given(content=st.binary(max_size=50))
+def test_what_was_no_envelope_is_replayed_byte_for_byte(content: bytes) -> None:
+    letter = read_dead_letter(_stored(_letter(content)))
+    assert (letter.content, letter.reason) == (content, "no such task")
+    assert replay_of(letter) == content
+
+
+def test_a_message_of_raw_bytes_is_replayed_as_a_message() -> None:
+    """It looks like the letter of something that was no envelope, and was one."""
+    wire = WireMessage(b"raw", {}, Properties(priority=0), "application/data", "binary")
+    assert replay_of(read_dead_letter(_stored(_letter(wire)))) == wire
+
+
+def test_letters_of_what_was_beyond_the_limits_can_be_read() -> None:
+    large = b'{"body": "' + b"x" * (17 * 1024 * 1024) + b'"}'
+    assert read_dead_letter(_stored(_letter(large))).content == large
+    many = WireMessage(b"", {f"x-{number}": number for number in range(256)}, Properties(priority=0))
+    assert read_dead_letter(_stored(_letter(many))).content == many
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\x00", b'{"body": 1}'])
+def test_what_somebody_else_put_among_the_letters_is_one_as_it_stands(content: bytes) -> None:
+    assert read_dead_letter(content) == DeadLetter(content=content)
+    assert replay_of(read_dead_letter(content)) == content
+
+
+@pytest.mark.parametrize(
+    "notice", [None, 5, "dead", [], {}, {"reason": 1, "time": "x", "attempts": None}, {"time": float("nan")}]
+)
+def test_a_notice_that_makes_no_sense_says_nothing(notice: object) -> None:
+    letter = read_dead_letter(WireMessage(b"", {"asyncq-dead": notice}))
+    assert (letter.reason, letter.time, letter.attempts) == (None, None, None)
+    assert replay_of(letter) == WireMessage(b"", {})
