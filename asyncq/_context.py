@@ -25,7 +25,7 @@ class Attempt(Protocol):
 
     def resource(self, lifespan: Lifespan[T]) -> T: ...
 
-    async def use(self, dependency: Dependency[T]) -> T: ...
+    async def use(self, dependency: Dependency[T], context: Context) -> T: ...
 
 
 class Context:
@@ -50,6 +50,7 @@ class Context:
         queue: str = "",
         node: str = "",
         redelivered: bool = False,
+        children: list[Any] | None = None,
     ) -> None:
         self._attempt = attempt
         #: The message as it was decoded.
@@ -61,7 +62,7 @@ class Context:
         #: The broker says that somebody may have begun this delivery before.
         self.redelivered: bool = redelivered
         #: Result tuples of what this run has sent (`results.md`, 6); they end up in its record.
-        self.children: list[Any] = []
+        self.children: list[Any] = [] if children is None else children
 
     @classmethod
     def direct(cls, task: str = "") -> Context:
@@ -139,7 +140,7 @@ class Context:
         """
         if self._attempt is None:
             raise LookupError(f"{dependency!r} is not open: {self.task_name or 'the task'} was called without a worker")
-        return await self._attempt.use(dependency)
+        return await self._attempt.use(dependency, self)
 
     def snooze(self, seconds: float) -> Snooze:
         """Return the exception that puts the task aside for a while and uses no attempt: `raise ctx.snooze(60)`."""

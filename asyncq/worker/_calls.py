@@ -14,13 +14,15 @@ import anyio
 import anyio.to_process
 import anyio.to_thread
 
+from asyncq._context import Context
 from asyncq._middleware import AroundRun
 from asyncq.worker._attempt import Attempt
 from asyncq.worker._process import call_in_process
 from asyncq.worker._time_limits import InterruptibleCall, SoftLimit
 
-#: Does what must be done right before the user's first line; raises when that line must not run.
-Begin: TypeAlias = Callable[[Attempt], Awaitable[None]]
+#: Does what must be done right before the user's first line, and returns the context that it runs in; raises when that
+#: line must not run.
+Begin: TypeAlias = Callable[[Attempt], Awaitable[Context]]
 
 #: What a user's function returns: any type.
 Value: TypeAlias = Any
@@ -42,13 +44,13 @@ class LoopCaller:
         self._around = around
 
     async def call(self, attempt: Attempt, begin: Begin) -> Value:
-        await begin(attempt)
+        context = await begin(attempt)
         if self._around is None:
-            return await self._run(attempt)
-        return await self._around(attempt.context, partial(self._run, attempt))
+            return await self._run(attempt, context)
+        return await self._around(context, partial(self._run, attempt, context))
 
-    async def _run(self, attempt: Attempt) -> Value:
-        args, kwargs = _arguments(attempt)
+    async def _run(self, attempt: Attempt, context: Context) -> Value:
+        args, kwargs = _arguments(attempt, context)
         coroutine = attempt.program.definition.fn(*args, **kwargs)
         if attempt.soft_time_limit is None:
             return await coroutine
@@ -71,15 +73,15 @@ class ThreadCaller:
         await self._slots.acquire()
         slot = _ThreadSlot(self._slots)
         try:
-            await begin(attempt)
+            context = await begin(attempt)
             if self._around is None:
-                return await self._run(attempt, slot)
-            return await self._around(attempt.context, partial(self._run, attempt, slot))
+                return await self._run(attempt, context, slot)
+            return await self._around(context, partial(self._run, attempt, context, slot))
         finally:
             slot.leave()
 
-    async def _run(self, attempt: Attempt, slot: _ThreadSlot) -> Value:
-        args, kwargs = _arguments(attempt)
+    async def _run(self, attempt: Attempt, context: Context, slot: _ThreadSlot) -> Value:
+        args, kwargs = _arguments(attempt, context)
         call = InterruptibleCall(partial(attempt.program.definition.fn, *args, **kwargs))
         with _interrupting(call, after=attempt.soft_time_limit):
             return await anyio.to_thread.run_sync(
@@ -97,13 +99,13 @@ class ProcessCaller:
 
     async def call(self, attempt: Attempt, begin: Begin) -> Value:
         async with self._slots:
-            await begin(attempt)
+            context = await begin(attempt)
             if self._around is None:
-                return await self._run(attempt)
-            return await self._around(attempt.context, partial(self._run, attempt))
+                return await self._run(attempt, context)
+            return await self._around(context, partial(self._run, attempt, context))
 
-    async def _run(self, attempt: Attempt) -> Value:
-        args, kwargs = _arguments(attempt)
+    async def _run(self, attempt: Attempt, context: Context) -> Value:
+        args, kwargs = _arguments(attempt, context)
         fn = attempt.program.definition.fn
         return await anyio.to_process.run_sync(
             partial(call_in_process, fn.__module__, fn.__qualname__, args, kwargs, attempt.soft_time_limit),
@@ -112,14 +114,14 @@ class ProcessCaller:
         )
 
 
-def _arguments(attempt: Attempt) -> tuple[Any, dict[str, Any]]:
+def _arguments(attempt: Attempt, context: Context) -> tuple[Any, dict[str, Any]]:
     """Return what the function is called with. Raises InvalidArguments."""
     args, kwargs = attempt.message.args, attempt.message.kwargs
     program = attempt.program
     if program.validate is not None:
         args, kwargs = program.validate(args, kwargs)
     if program.definition.takes_context:
-        args = (attempt.context, *args)
+        args = (context, *args)
     return args, kwargs
 
 

@@ -73,7 +73,7 @@ class Concluder:
     async def store_state(self, attempt: Attempt, state: str, meta: Any) -> None:
         """Store an interim state of a running task. Raises EncodeError."""
         if self._recorder is not None:
-            queue, children = attempt.delivery.queue, attempt.context.children
+            queue, children = attempt.delivery.queue, attempt.children
             record = self._judge.record(attempt.message, state, meta, queue=queue, children=children)
             if record is not None:
                 await self._recorder.store_one(record)

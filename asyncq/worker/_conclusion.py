@@ -176,7 +176,7 @@ class Judge:
         keeps_errors = state == "FAILURE" and attempt.program.store_errors
         if not attempt.ignore_result or keeps_errors:
             record = self.record(
-                attempt.message, state, result, text, queue=attempt.delivery.queue, children=attempt.context.children
+                attempt.message, state, result, text, queue=attempt.delivery.queue, children=attempt.children
             )
         return Conclusion(
             attempt=attempt, state=state, record=record, settlement=settlement or _ack(attempt), error=error

@@ -8,7 +8,7 @@ from collections import Counter
 from types import TracebackType
 from typing import cast
 
-from asyncq._context import current_context
+from asyncq._context import Context, current_context
 from asyncq._middleware import AroundRun
 from asyncq.driver import Ack, Clock
 from asyncq.errors import Ignore, InvalidArguments, Reject, Retry, Snooze, TimeLimitExceeded
@@ -152,7 +152,7 @@ class Executor:
             return self._on_loop
         return self._in_process if definition.options.executor == "process" else self._in_thread
 
-    async def _begin(self, attempt: Attempt) -> None:
+    async def _begin(self, attempt: Attempt) -> Context:
         """Do what must be done before the first line of the user's code. Raises _NotOurs, _NotWanted."""
         program, delivery = attempt.program, attempt.delivery
         self._check_wanted(attempt)
@@ -167,11 +167,13 @@ class Executor:
             attempt.acknowledged = True
         if program.track_started:
             await attempt.store_started()
-        current_context.set(attempt.context)  # in this asyncio task's own copy of the variables
+        context = attempt.make_context()
+        current_context.set(context)  # in this asyncio task's own copy of the variables
         attempt.started_at = self._clock.monotonic()
         if attempt.time_limit is not None:
             verdict = Failed(TimeLimitExceeded(attempt.time_limit))
             attempt.timer = asyncio.get_running_loop().call_later(attempt.time_limit, self._force, attempt, verdict)
+        return context
 
     def _check_wanted(self, attempt: Attempt) -> None:
         expires = attempt.message.expires

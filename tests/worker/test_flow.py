@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Sequence
 
 import pytest
 
+from asyncq._context import Context
 from asyncq.driver import Delivery, StoredResult
 from asyncq.errors import BackendConnectionError, BrokerConnectionError
 from asyncq.worker._flow import LEAST_CONCLUDING, Flow, Prefetch
@@ -95,6 +97,24 @@ def test_there_is_no_room_while_outcomes_pile_up() -> None:
     assert flow.room == 1
     flow.running, flow.concluding = 0, LEAST_CONCLUDING
     assert flow.room == 0
+
+
+async def test_a_context_goes_with_its_run_and_waits_for_no_garbage_collector(bench: Bench) -> None:
+    async def sees(ctx: Context) -> str:
+        return ctx.task_id
+
+    bench.task(sees)
+    for _ in range(5):
+        await bench.send("sees")
+    gc.collect()
+    gc.disable()
+    try:
+        async with asyncio.timeout(10):
+            await bench.worker(burst=True).run()
+        left = [thing for thing in gc.get_objects() if isinstance(thing, Context)]
+    finally:
+        gc.enable()
+    assert left == []
 
 
 class AwayBackend(MemoryBackend):
