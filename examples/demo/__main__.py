@@ -10,7 +10,7 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -40,8 +40,9 @@ async def main() -> bool:
         os.environ["ASYNCQ_HOME"] = name  # ours and the worker's: where the SQLite file stands
         gallery = await asyncio.to_thread(paint_gallery, folder, PICTURES, ORIGINALS)
         async with flaky_site(random.Random(7)) as site, queue, worker_process(log) as worker:
-            console.print(f"A worker (process {worker.pid}) serves the queue; this process sends and waits.")
-            good = await do_work(site, gallery, console)
+            console.print(f"Process {worker.pid} is the worker, this one sends and waits; between them stands")
+            console.print(queue.make_broker().address, highlight=False, soft_wrap=True)
+            good = await unless_it_ends(worker, do_work(site, gallery, console))
         if worker.returncode != 0:
             console.print(f"[red]The worker ended with {worker.returncode}")
             good = False
@@ -66,6 +67,18 @@ async def worker_process(log: Path) -> AsyncGenerator[asyncio.subprocess.Process
         except TimeoutError:
             process.kill()
             await process.wait()
+
+
+async def unless_it_ends(worker: asyncio.subprocess.Process, work: Coroutine[None, None, bool]) -> bool:
+    """The work's own answer; false at once if the worker ends before it."""
+    doing, ending = asyncio.ensure_future(work), asyncio.ensure_future(worker.wait())
+    try:
+        await asyncio.wait({doing, ending}, return_when=asyncio.FIRST_COMPLETED)
+        return doing.done() and doing.result()
+    finally:
+        doing.cancel()
+        ending.cancel()
+        await asyncio.wait({doing, ending})
 
 
 async def do_work(site: Site, gallery: list[Path], console: Console) -> bool:
