@@ -98,17 +98,23 @@ class Worker:
 
     def _serve(self) -> None:
         while (job := self._jobs.get()) is not None:
-            if job.abandoned:
-                continue
-            try:
-                value = self._attempt(job)
-            except Exception as error:  # noqa: BLE001 - handed to the caller, who decides
-                job.fail(translate(error, self._settings.path, self._settings.failures))
-            else:
-                job.succeed(value)
+            if not job.abandoned:
+                self._answer(job)
+            del job  # it holds a batch, and the next one may be long in coming
         self._disconnect()
         if self._ended is not None:
             _settle(self._ended, partial(self._ended.set_result, None))
+
+    def _answer(self, job: Job[Any]) -> None:  # Any: as above
+        try:
+            value = self._attempt(job)
+        except Exception as error:  # noqa: BLE001 - handed to the caller, who decides
+            failure = translate(error, self._settings.path, self._settings.failures)
+            if failure is not error:
+                failure.__cause__ = error
+            job.fail(failure)
+        else:
+            job.succeed(value)
 
     def _attempt(self, job: Job[T]) -> T:
         """Run the job, again and again while the file is locked and somebody wants the answer."""
