@@ -13,14 +13,16 @@ import logging
 import operator
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, cast
 
 import pydantic
 import pydantic_core
 
-from asyncq._definition import TaskDefinition
 from asyncq._parameters import UnresolvedAnnotation, parameters_of, resolve
 from asyncq.errors import EncodeError, InvalidArguments
+
+if TYPE_CHECKING:
+    from asyncq._definition import TaskDefinition
 
 __all__ = ["Validator", "build_validator", "dump_result"]
 
