@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from asyncq.driver import Clock
 
-#: The fewest outcomes that may wait to be stored before intake stops, however small the concurrency is: a batch.
+#: The fewest outcomes that make a batch, however small the concurrency is.
 LEAST_CONCLUDING = 32
 
 
@@ -37,7 +37,8 @@ class Prefetch:
     """How many deliveries to take beyond what can start at once.
 
     As many as the last second's rate can start in a second, so that a fast task never waits for the network; none where
-    tasks last longer than a second on average, so that other workers get what this one could only sit on.
+    tasks last longer than a second on average, so that other workers get what this one could only sit on, and none as
+    long as nothing is known. A second is cut short when as many have ended as may run at once.
     """
 
     def __init__(self, concurrency: int, clock: Clock) -> None:
@@ -46,7 +47,7 @@ class Prefetch:
         self._since = clock.monotonic()
         self._ended = 0
         self._runtime = 0.0
-        self._allowance = 1
+        self._allowance = 0
         #: Seconds, of the runs that ended last.
         self.mean_runtime = 0.0
 
@@ -57,12 +58,14 @@ class Prefetch:
 
     def allowance(self) -> int:
         elapsed = self._clock.monotonic() - self._since
-        if elapsed >= 1.0 and self._ended:
+        if self._ended and (elapsed >= 1.0 or self._ended >= self._concurrency):
             self.mean_runtime = self._runtime / self._ended
             if self.mean_runtime > 1.0:
                 self._allowance = 0
+            elif self._ended >= self._concurrency * elapsed:
+                self._allowance = self._concurrency
             else:
-                self._allowance = max(1, min(self._concurrency, int(self._ended / elapsed)))
+                self._allowance = max(1, int(self._ended / elapsed))
             self._since += elapsed
             self._ended, self._runtime = 0, 0.0
         return self._allowance
@@ -81,7 +84,8 @@ class Flow:
         #: Ended, and not yet stored and published.
         self.concluding = 0
         self._concurrency = concurrency
-        self._most_concluding = max(concurrency, LEAST_CONCLUDING)
+        # A batch that is being stored, and one that gathers meanwhile: with less, taking would wait for storing.
+        self._most_concluding = 2 * max(concurrency, LEAST_CONCLUDING)
         self._changed = asyncio.Event()
 
     @property
@@ -94,7 +98,13 @@ class Flow:
         """How many deliveries to ask for. None while outcomes pile up: the backend is slow or away."""
         if self.concluding >= self._most_concluding:
             return 0
-        return self._concurrency - self.running - self.waiting + self.prefetch.allowance()
+        free, allowance = self.slots - self.waiting, self.prefetch.allowance()
+        if free > 0:
+            return free + allowance
+        # Every slot is taken or spoken for. What was taken beyond that is filled up by halves: one call to the broker
+        # for each message that has begun would cost more than the messages.
+        room = free + allowance
+        return room if 2 * room >= allowance else 0
 
     @property
     def idle(self) -> bool:

@@ -74,7 +74,7 @@ async def test_no_more_threads_run_at_once_than_asked_for(bench: Bench) -> None:
 def test_prefetch_is_what_a_second_can_start_and_nothing_for_long_tasks() -> None:
     clock = Hands()
     prefetch = Prefetch(100, clock)
-    assert prefetch.allowance() == 1
+    assert prefetch.allowance() == 0  # nothing has ended, so nothing is known
     for _ in range(60):
         prefetch.note(0.01)
     clock.now += 2
@@ -90,13 +90,37 @@ def test_prefetch_is_what_a_second_can_start_and_nothing_for_long_tasks() -> Non
     assert prefetch.allowance() == 0  # nothing has ended since, so nothing new is known
 
 
+def test_fast_tasks_are_known_as_soon_as_all_slots_were_used_once() -> None:
+    clock = Hands()
+    prefetch = Prefetch(100, clock)
+    for _ in range(99):
+        prefetch.note(0.001)
+    clock.now += 0.01
+    assert prefetch.allowance() == 0
+    prefetch.note(0.001)
+    assert prefetch.allowance() == 100
+
+
 def test_there_is_no_room_while_outcomes_pile_up() -> None:
     flow = Flow(10, Hands())
-    assert flow.room == 11
-    flow.running = 10
-    assert flow.room == 1
-    flow.running, flow.concluding = 0, LEAST_CONCLUDING
+    assert flow.room == 10
+    flow.concluding = 2 * LEAST_CONCLUDING - 1
+    assert flow.room == 10
+    flow.concluding += 1
     assert flow.room == 0
+
+
+def test_free_slots_are_filled_at_once_and_the_stock_behind_them_by_halves() -> None:
+    flow = Flow(10, Hands())
+    for _ in range(10):
+        flow.prefetch.note(0.001)
+    assert flow.room == 20
+    flow.running, flow.waiting = 9, 0
+    assert flow.room == 11
+    flow.running, flow.waiting = 10, 6
+    assert flow.room == 0
+    flow.waiting = 5
+    assert flow.room == 5
 
 
 async def test_a_context_goes_with_its_run_and_waits_for_no_garbage_collector(bench: Bench) -> None:
@@ -137,12 +161,12 @@ async def test_nothing_is_acknowledged_unstored_and_intake_stops(bench: Bench) -
         await bench.send("one")
     backend = AwayBackend(bench.config)
     async with bench.worker(concurrency=10, backend=backend) as worker:
-        await reaches(lambda: worker.stats.received >= LEAST_CONCLUDING)
+        await reaches(lambda: worker.stats.received >= 2 * LEAST_CONCLUDING)
         for _ in range(50):
             await asyncio.sleep(0.001)
         depth = await bench.depth()
         assert worker.stats.succeeded == 0
-        assert worker.stats.received <= LEAST_CONCLUDING + 2 * 10 + 1
+        assert worker.stats.received <= 2 * LEAST_CONCLUDING + 2 * 10
         assert depth.in_flight == worker.stats.received
         backend.away = False
         await reaches(lambda: worker.stats.succeeded == 300)
