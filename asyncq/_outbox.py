@@ -85,7 +85,7 @@ class Outbox:
         [holder] = await reserve(coordination, [(claim, task_id)])
         if holder is not None:
             if claim.on_conflict == "raise":
-                raise DuplicateTaskError(outgoing.publication.message.headers["task"], holder)
+                raise DuplicateTaskError(outgoing.task, holder)
             ignored = outgoing.ignored or claim.on_conflict == "skip"
             return AsyncResult(holder, self._reader, ignored=ignored, duplicate=True)
         try:

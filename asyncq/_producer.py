@@ -31,6 +31,7 @@ class Outgoing(Struct):
     """A message that is ready to be published."""
 
     publication: Publication
+    task: str
     task_id: str
     #: No result will be stored.
     ignored: bool
@@ -112,7 +113,13 @@ class Producer:
             exchange=plan.exchange,
             routing_key=plan.routing_key,
         )
-        return Outgoing(publication=publication, task_id=task_id, ignored=plan.ignore_result is True, claim=claim)
+        return Outgoing(
+            publication=publication,
+            task=call.name,
+            task_id=task_id,
+            ignored=plan.ignore_result is True,
+            claim=claim,
+        )
 
     def _claim(self, call: Call, message: TaskMessage) -> Claim:
         rule = None if call.task is None else call.task.unique

@@ -129,15 +129,18 @@ class Queue(Struct, frozen=True, kw_only=True):
 class Publication(Struct, kw_only=True):
     """One message on its way out."""
 
-    message: WireMessage
+    #: Bytes are stored as they stand, whatever they are: what no decoder took apart can go back to where it came from.
+    #: A broker whose deliveries are messages and never bytes refuses them by an EncodeError.
+    message: WireMessage | bytes
     #: Name of the target queue.
     queue: str
     #: "" is AMQP's default exchange, which routes by queue name.
     exchange: str = ""
     #: None means the queue's name.
     routing_key: str | None = None
-    #: UNIX time in seconds before which nobody shall receive it: the broker *parks* it. Only workers set this (a
-    #: retry): a producer's message with an ETA goes straight to its queue, so that Celery's workers can have it.
+    #: UNIX time in seconds before which nobody shall receive it: the broker *parks* it. Workers set this (a
+    #: retry), and operators: a producer's message with an ETA goes straight to its queue, so that Celery's workers can
+    #: have it.
     not_before: float | None = None
 
 
@@ -347,8 +350,8 @@ class Broker(Protocol):
         """Drop all that is ready. What is in flight, parked or dead stays. Returns how many."""
         ...
 
-    async def peek(self, queue: str, place: Place, *, limit: int = 100) -> list[Stored]:
-        """The next `limit` messages of a place, in order, without taking them."""
+    async def peek(self, queue: str, place: Place, *, limit: int = 100, offset: int = 0) -> list[Stored]:
+        """The next `limit` messages of a place behind the first `offset`, in order, without taking them."""
         ...
 
     async def move(self, queue: str, place: Place, keys: Sequence[str], *, until: float | None = None) -> int:

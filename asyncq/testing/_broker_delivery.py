@@ -25,7 +25,7 @@ from asyncq.testing._broker_kit import (
     skip_without,
     take,
 )
-from asyncq.testing._kit import cpu_share, environment, running, within
+from asyncq.testing._kit import cpu_share, environment, running, wall, within
 
 #: No test allocates more than this to find a limit.
 LARGEST_TRIED = 64 * 1024 * 1024
@@ -122,6 +122,24 @@ class Delivering(BrokerFixtures):
         (delivery,) = await take(consume(broker, queue), 1)
 
         assert message_of(delivery) == message
+
+    @pytest.mark.parametrize("content", [b"", b"no envelope", bytes(range(256)), b'{"body": null}', b'[1, {"n": NaN}]'])
+    async def test_bytes_come_out_as_they_went_in(
+        self, broker: Broker, queue: Queue, consume: Consume, content: bytes
+    ) -> None:
+        consumer = consume(broker, queue)
+        await publish(broker, queue, b"0")
+        taken = await take(consumer, 1)
+        if not isinstance(taken[0].content, bytes):
+            pytest.skip("the broker carries messages and no bytes")
+        batch = [Publication(message=content, queue=queue.name), publication(queue, b"1")]
+        await within(broker.publish([*batch, Publication(message=content, queue=queue.name, not_before=wall() + 60)]))
+
+        delivery, other = await take(consumer, 2)
+
+        (parked,) = await within(broker.peek(queue.name, "parked"))
+        assert (delivery.content, body(other), parked.content) == (content, b"1", content)
+        await ack(consumer, [*taken, delivery, other])
 
     async def test_a_message_that_cannot_be_encoded_is_named_and_the_others_go(
         self, broker: Broker, queue: Queue, consume: Consume

@@ -80,6 +80,20 @@ class Operating(BrokerFixtures):
         assert bodies(await take(consume(broker, queue), 3)) == [b"ready-0", b"ready-1", b"ready-2"]
 
     @pytest.mark.parametrize("place", PLACES)
+    async def test_peek_can_begin_further_behind(
+        self, broker: Broker, queue: Queue, consume: Consume, place: Place
+    ) -> None:
+        await fill(broker, consumer_queue=queue, consume=consume)
+        if place == "ready":
+            await publish(broker, queue, b"ready-3", b"ready-4", priority=9)
+        everything = bodies(await within(broker.peek(queue.name, place)))
+
+        for offset in range(len(everything) + 2):
+            assert bodies(await within(broker.peek(queue.name, place, offset=offset))) == everything[offset:]
+            page = await within(broker.peek(queue.name, place, limit=2, offset=offset))
+            assert bodies(page) == everything[offset : offset + 2]
+
+    @pytest.mark.parametrize("place", PLACES)
     async def test_dropped_messages_are_gone(
         self, broker: Broker, queue: Queue, consume: Consume, place: Place
     ) -> None:

@@ -49,21 +49,25 @@ def pack(
     parcels: list[Parcel] = []
     failures: dict[int, Exception] = {}
     for position, publication in enumerate(publications):
-        try:
-            content = encode_envelope(
-                publication.message,
-                routing_key=publication.queue if publication.routing_key is None else publication.routing_key,
-                exchange=publication.exchange,
-                delivery_tag=new_tag(),
-            )
-        except EncodeError as error:
-            failures[position] = error
-            continue
+        message, priority = publication.message, None
+        if isinstance(message, bytes):
+            content = message
+        else:
+            priority = message.properties.priority
+            try:
+                content = encode_envelope(
+                    message,
+                    routing_key=publication.queue if publication.routing_key is None else publication.routing_key,
+                    exchange=publication.exchange,
+                    delivery_tag=new_tag(),
+                )
+            except EncodeError as error:
+                failures[position] = error
+                continue
         if len(content) > max_bytes:
             failures[position] = BrokerError(f"the message has {len(content):,} bytes, the broker takes {max_bytes:,}")
             continue
-        step = priority_step(publication.message.properties.priority)
-        parcels.append(Parcel(publication.queue, step, content, publication.not_before))
+        parcels.append(Parcel(publication.queue, priority_step(priority), content, publication.not_before))
     return parcels, failures
 
 

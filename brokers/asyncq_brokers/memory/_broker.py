@@ -84,9 +84,9 @@ class MemoryBroker:
         await self.turn()
         return self.store.drop(queue, "ready", None)
 
-    async def peek(self, queue: str, place: Place, *, limit: int = 100) -> list[Stored]:
+    async def peek(self, queue: str, place: Place, *, limit: int = 100, offset: int = 0) -> list[Stored]:
         await self.turn()
-        return self.store.peek(queue, place, limit)
+        return self.store.peek(queue, place, limit, offset)
 
     async def move(self, queue: str, place: Place, keys: Sequence[str], *, until: float | None = None) -> int:
         await self.turn()

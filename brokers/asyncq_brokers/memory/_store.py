@@ -152,11 +152,11 @@ class Store:
                 dead=len(self._line(dead_queue(queue))),
             )
 
-    def peek(self, queue: str, place: Place, limit: int) -> list[Stored]:
+    def peek(self, queue: str, place: Place, limit: int, offset: int) -> list[Stored]:
         with self._lock:
             return [
                 Stored(key=str(message.rank), queue=queue, content=message.content, until=message.due)
-                for message in self._at(queue, place)[:limit]
+                for message in self._at(queue, place)[offset : offset + limit]
             ]
 
     def move(self, queue: str, place: Place, keys: Collection[str], until: float | None) -> int:

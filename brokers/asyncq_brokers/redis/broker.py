@@ -128,8 +128,8 @@ class RedisBroker:
     async def purge(self, queue: str) -> int:
         return await self._operator.purge(queue)
 
-    async def peek(self, queue: str, place: Place, *, limit: int = 100) -> list[Stored]:
-        return await self._operator.peek(queue, place, limit)
+    async def peek(self, queue: str, place: Place, *, limit: int = 100, offset: int = 0) -> list[Stored]:
+        return await self._operator.peek(queue, place, limit, offset)
 
     async def move(self, queue: str, place: Place, keys: Sequence[str], *, until: float | None = None) -> int:
         return await self._operator.move(queue, place, keys, until)

@@ -53,14 +53,19 @@ class Operator:
     async def purge(self, queue: str) -> int:
         return await self._link.run(script("purge"), self._keys.lists(queue), [])
 
-    async def peek(self, queue: str, place: Place, limit: int) -> list[Stored]:
+    async def peek(self, queue: str, place: Place, limit: int, offset: int) -> list[Stored]:
         if place == "parked":
-            return await self._peek_parked(queue, limit)
+            return await self._peek_parked(queue, limit, offset)
         found: list[Stored] = []
-        for name in self._lists(queue, place):
-            if len(found) < limit:
+        names = self._lists(queue, place)
+        lengths = await self._link.pipeline([("LLEN", name) for name in names])
+        for name, length in zip(names, lengths, strict=True):
+            passed = min(offset, length)
+            offset -= passed
+            wanted = min(limit - len(found), length - passed)
+            if wanted > 0:
                 # The tail of a list is served first.
-                raws = await self._link.call("LRANGE", name, len(found) - limit, -1)
+                raws = await self._link.call("LRANGE", name, -passed - wanted, -passed - 1)
                 found += (Stored(key=_key(raw), queue=queue, content=raw) for raw in reversed(raws))
         return found
 
@@ -91,10 +96,10 @@ class Operator:
     def _lists(self, queue: str, place: Place) -> list[str]:
         return [self._keys.dead(queue)] if place == "dead" else self._keys.lists(queue)
 
-    async def _peek_parked(self, queue: str, limit: int) -> list[Stored]:
+    async def _peek_parked(self, queue: str, limit: int, offset: int) -> list[Stored]:
         if limit < 1:
             return []
-        reply = await self._link.call("ZRANGE", self._keys.parked(queue), 0, limit - 1, "WITHSCORES")
+        reply = await self._link.call("ZRANGE", self._keys.parked(queue), offset, offset + limit - 1, "WITHSCORES")
         ids = reply[::2]
         if not ids:
             return []

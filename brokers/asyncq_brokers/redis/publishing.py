@@ -73,15 +73,20 @@ class Publisher:
         self._keys.check(publication.queue)
         routing_key = publication.queue if publication.routing_key is None else publication.routing_key
         tag = f"{self._tag_prefix}-{next(self._numbers):x}"
-        message = publication.message
-        envelope = encode_envelope(message, routing_key=routing_key, exchange=publication.exchange, delivery_tag=tag)
+        message, priority = publication.message, 0
+        if isinstance(message, bytes):
+            envelope = message
+        else:
+            priority = message.properties.priority or 0
+            envelope = encode_envelope(
+                message, routing_key=routing_key, exchange=publication.exchange, delivery_tag=tag
+            )
         if len(envelope) > MAX_MESSAGE_BYTES:
             raise EncodeError(f"the message has {len(envelope)} bytes; Redis takes {MAX_MESSAGE_BYTES}")
         queues = [publication.queue]
         if publication.exchange:
             # An exchange that nobody has bound gets no message lost, as kombu would: the named queue takes it.
             queues = matching_queues(self._keys, bindings[publication.exchange], routing_key) or queues
-        priority = message.properties.priority or 0
         for queue in queues:
             if publication.not_before is None:
                 batch.push(self._keys.list(queue, priority), envelope, position)

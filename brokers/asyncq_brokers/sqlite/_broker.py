@@ -89,8 +89,8 @@ class SQLiteBroker:
     async def purge(self, queue: str) -> int:
         return await self.connection.run(partial(_rows.purge, queue=queue))
 
-    async def peek(self, queue: str, place: Place, *, limit: int = 100) -> list[Stored]:
-        return await self.connection.run(partial(_rows.peek, queue=queue, place=place, limit=limit))
+    async def peek(self, queue: str, place: Place, *, limit: int = 100, offset: int = 0) -> list[Stored]:
+        return await self.connection.run(partial(_rows.peek, queue=queue, place=place, limit=limit, offset=offset))
 
     async def move(self, queue: str, place: Place, keys: Sequence[str], *, until: float | None = None) -> int:
         return await self.connection.run(partial(_rows.move, queue=queue, place=place, keys=keys, until=until))

@@ -267,10 +267,10 @@ def purge(session: Session, queue: str) -> int:
         return db.execute(f"DELETE FROM message WHERE queue = ? AND {_READY}", (queue,)).rowcount
 
 
-def peek(session: Session, queue: str, place: Place, limit: int) -> list[Stored]:
+def peek(session: Session, queue: str, place: Place, limit: int, offset: int) -> list[Stored]:
     where, order = _at(place)
-    statement = f"SELECT id, content, due FROM message WHERE queue = ? AND {where} ORDER BY {order} LIMIT ?"
-    rows = session.db.execute(statement, (_queue_at(queue, place), limit)).fetchall()
+    statement = f"SELECT id, content, due FROM message WHERE queue = ? AND {where} ORDER BY {order} LIMIT ? OFFSET ?"
+    rows = session.db.execute(statement, (_queue_at(queue, place), limit, offset)).fetchall()
     return [Stored(key=str(number), queue=queue, content=content, until=due) for number, content, due in rows]
 
 
