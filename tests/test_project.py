@@ -168,6 +168,7 @@ PUBLIC_NAMES = [
     "ConfigurationError",
     "Context",
     "Dependency",
+    "DuplicateTaskError",
     "EncodeError",
     "Ignore",
     "InvalidArguments",
@@ -187,6 +188,7 @@ PUBLIC_NAMES = [
     "TaskError",
     "TaskState",
     "TimeLimitExceeded",
+    "Unique",
     "__version__",
 ]
 
