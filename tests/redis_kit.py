@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol, TypeAlias
 
-from asyncq._clock import new_id
-from asyncq.driver import Ack, Consumer, ConsumerOptions, Delivery, Publication, Queue
+from asyncq._clock import new_id, system_environment
+from asyncq.driver import Ack, Consumer, ConsumerOptions, Delivery, DriverConfig, Publication, Queue
 from asyncq.protocol import Properties, TaskMessage, WireMessage, decode_envelope, encode_task
 from asyncq_backends.redis import RedisBackend
 from asyncq_brokers.redis import RedisBroker
@@ -32,6 +32,11 @@ class NewBackend(Protocol):
     """Makes a result backend on the test's database and opens it; closed at the end of the test."""
 
     async def __call__(self, *, timeout: float = 10.0, **options: Any) -> RedisBackend: ...
+
+
+def make_broker(url: str, *, timeout: float = 10.0) -> RedisBroker:
+    """A broker that is not open yet; the caller closes it."""
+    return RedisBroker(DriverConfig(url=url, app="tests", environment=system_environment(), timeout=timeout))
 
 
 def task(number: int = 0, *, priority: int | None = None) -> WireMessage:
@@ -77,13 +82,3 @@ async def keep_house(consumer: Consumer) -> None:
 
 async def ack(consumer: Consumer, deliveries: Sequence[Delivery]) -> None:
     assert await consumer.settle([Ack(delivery) for delivery in deliveries]) == []
-
-
-async def until(condition: Callable[[], Awaitable[bool] | bool]) -> None:
-    """Wait for something that another process or the server does."""
-    async with asyncio.timeout(BOUND):
-        while True:
-            met = condition()
-            if met if isinstance(met, bool) else await met:
-                return
-            await asyncio.sleep(0.01)

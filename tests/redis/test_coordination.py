@@ -8,8 +8,9 @@ from asyncq._clock import system_environment
 from asyncq.driver import Coordination, DriverConfig, Fact
 from asyncq_backends.redis import RedisBackend
 from asyncq_brokers.redis import RedisBroker
-from redis_kit import Client, NewBackend, NewBroker, until
+from redis_kit import Client, NewBackend, NewBroker
 from servers import RedisServer
+from waiting import until
 
 
 def facts(*names: str, ttl: float = 60.0) -> list[Fact]:

@@ -10,23 +10,20 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
 
 import pytest
 import redis
 
 from asyncq._clock import system_environment
 from asyncq.driver import Ack, Dead, DriverConfig, GiveBack, Park, Queue, Requeue, StoredResult
-from asyncq.errors import BrokerConnectionError, BrokerFull, ConfigurationError, PublishError
+from asyncq.errors import BrokerConnectionError, BrokerFull
 from asyncq.protocol import ResultRecord, encode_result
 from asyncq_backends.redis import RedisBackend
 from asyncq_brokers.redis import RedisBroker
-from redis_kit import Client, ack, consume, keep_house, numbers, publish, take, task, until
+from lossy_proxy import LossyProxy
+from redis_kit import Client, ack, consume, keep_house, make_broker, numbers, publish, take, task
 from servers import RedisServer
-
-
-def make_broker(url: str, *, timeout: float = 10.0) -> RedisBroker:
-    return RedisBroker(DriverConfig(url=url, app="tests", environment=system_environment(), timeout=timeout))
+from waiting import until
 
 
 @pytest.fixture
@@ -265,68 +262,11 @@ async def test_all_connections_killed_again_and_again(broker: RedisBroker, own_s
     assert len(accepted) > 150
 
 
-class Proxy:
-    """Stands between a client and the server, and loses what passes."""
-
-    def __init__(self, port: int) -> None:
-        self._target = port
-        self._connections: list[asyncio.Task[None]] = []
-        self._forgotten: set[asyncio.Task[None]] = set()
-        #: Replies vanish.
-        self.deaf = False
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._connect, "127.0.0.1", 0)
-        self.url = f"redis://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/0"
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        await self.cut()
-        await self._server.wait_closed()
-
-    async def cut(self) -> None:
-        """End every connection."""
-        connections, self._connections = self._connections, []
-        for connection in connections:
-            connection.cancel()
-        if connections:
-            await asyncio.wait(connections)
-
-    def forget(self) -> None:
-        """The connections of this moment carry nothing any more, and nobody is told; new ones do."""
-        self._forgotten.update(self._connections)
-
-    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._connections.append(task)
-        upstream_reader, upstream = await asyncio.open_connection("127.0.0.1", self._target)
-
-        async def pump(source: asyncio.StreamReader, target: asyncio.StreamWriter, *, replies: bool) -> None:
-            while data := await source.read(65536):
-                if not (task in self._forgotten or (replies and self.deaf)):
-                    target.write(data)
-
-        pumps = [
-            asyncio.create_task(pump(reader, upstream, replies=False)),
-            asyncio.create_task(pump(upstream_reader, writer, replies=True)),
-        ]
-        try:
-            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for end in (upstream, writer):
-                end.transport.abort()
-            for one in pumps:
-                one.cancel()
-            await asyncio.wait(pumps)
-
-
 async def test_a_lost_reply_to_a_claim_costs_no_lease(broker: RedisBroker, own_server: RedisServer) -> None:
     """The claim was carried out, its reply was lost, the connection broke: the messages are back within moments."""
     await publish(broker, "q", *range(10))
-    async with Proxy(own_server.port) as proxy:
-        behind = make_broker(proxy.url)
+    async with LossyProxy(own_server.port) as proxy:
+        behind = make_broker(f"redis://127.0.0.1:{proxy.port}/0")
         consumer = consume(behind, "q", lease=3600)
         await consumer.extend([])
         await consumer.maintain()
@@ -345,13 +285,13 @@ async def test_a_lost_reply_to_a_claim_costs_no_lease(broker: RedisBroker, own_s
         await behind.close()
 
 
-@pytest.mark.slow
 async def test_forgotten_connections_are_found_out_while_nothing_is_sent(
-    broker: RedisBroker, own_server: RedisServer
+    broker: RedisBroker, own_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A load balancer dropped its table: no error, no packet, for ever. The consumer is idle."""
-    async with Proxy(own_server.port) as proxy:
-        behind = make_broker(proxy.url, timeout=3.0)
+    monkeypatch.setattr("asyncq_brokers.redis.waiter._LOOK_AGAIN", 0.5)
+    async with LossyProxy(own_server.port) as proxy:
+        behind = make_broker(f"redis://127.0.0.1:{proxy.port}/0", timeout=3.0)
         consumer = consume(behind, "q")
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.3):
@@ -371,7 +311,10 @@ async def test_forgotten_connections_are_found_out_while_nothing_is_sent(
         await behind.close()
 
 
-async def test_a_frozen_server_is_noticed_by_a_waiting_consumer(broker: RedisBroker, own_server: RedisServer) -> None:
+async def test_a_frozen_server_is_noticed_by_a_waiting_consumer(
+    broker: RedisBroker, own_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asyncq_brokers.redis.waiter._LOOK_AGAIN", 0.5)
     consumer = consume(broker, "q")
     waiting = asyncio.create_task(consumer.receive(1))
     await asyncio.sleep(0.1)
@@ -399,82 +342,3 @@ async def test_what_a_frozen_server_took_late_comes_back(own_server: RedisServer
         assert sorted(numbers(await take(consumer, 10))) == list(range(10))
     finally:
         await broker.close()
-
-
-# -- refused -------------------------------------------------------------------------------------------------
-
-
-async def test_a_server_that_is_not_there_is_a_connection_error() -> None:
-    broker = make_broker("redis://127.0.0.1:1/0")
-
-    with pytest.raises(BrokerConnectionError, match=r"127\.0\.0\.1:1"):
-        await broker.open()
-    await broker.close()
-
-
-async def test_a_wrong_password_is_a_configuration_error_that_shows_none() -> None:
-    with RedisServer(requirepass="right") as server:
-        broker = make_broker(f"redis://:s3cret@127.0.0.1:{server.port}/0")
-        with pytest.raises(ConfigurationError) as error:
-            await broker.open()
-        await broker.close()
-        assert "s3cret" not in str(error.value)
-
-        broker = make_broker(f"redis://:right@127.0.0.1:{server.port}/3")
-        await broker.open()
-        await broker.close()
-
-
-async def test_an_unknown_database_is_a_configuration_error(own_server: RedisServer) -> None:
-    broker = make_broker(own_server.url(999))
-
-    with pytest.raises(ConfigurationError):
-        await broker.open()
-    await broker.close()
-
-
-async def test_a_unix_socket_will_do(own_server: RedisServer) -> None:
-    own_server.command("FLUSHALL")
-    broker = make_broker(f"redis+socket://{own_server.socket_path}?virtual_host=2")
-    await broker.open()
-    await publish(broker, "q", 1)
-
-    assert numbers(await take(consume(broker, "q"), 1)) == [1]
-    await broker.close()
-
-
-async def test_a_replica_is_no_broker(own_server: RedisServer) -> None:
-    """READONLY means: wrong server for now. The next call connects anew, perhaps to the right one."""
-    with RedisServer() as replica:
-        replica.command("REPLICAOF", "127.0.0.1", str(own_server.port))
-        broker = make_broker(replica.url())
-        with pytest.raises(BrokerConnectionError):
-            await publish(broker, "q", 1)
-        with pytest.raises(BrokerConnectionError):
-            await publish(broker, "q", 1, 2)
-        with pytest.raises(BrokerConnectionError):
-            await consume(broker, "q").receive(1)
-        replica.command("REPLICAOF", "NO", "ONE")
-
-        await publish(broker, "q", 3)
-
-        assert numbers(await take(consume(broker, "q"), 1)) == [3]
-        await broker.close()
-
-
-async def test_an_evicting_server_is_warned_about(caplog: pytest.LogCaptureFixture) -> None:
-    with RedisServer(maxmemory_policy="allkeys-lru") as server:
-        broker = make_broker(server.url())
-        await broker.open()
-        await broker.close()
-
-    assert "allkeys-lru" in caplog.text
-
-
-async def test_a_publish_error_names_each_message(broker: RedisBroker, client: Client) -> None:
-    client.set("q", "text")
-
-    with pytest.raises(PublishError) as refused:
-        await publish(broker, "q", 1, 2)
-
-    assert set(refused.value.failures) == {0, 1}

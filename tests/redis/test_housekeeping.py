@@ -10,11 +10,16 @@ from typing import Any
 
 import pytest
 
+from asyncq._clock import system_environment
 from asyncq.driver import Ack, Dead, Delivery, GiveBack, Park, Publication, Requeue
 from asyncq.protocol import dead_letter, decode_envelope
+from asyncq_brokers._clients.redis import BROKER_ERRORS, BrokerOptions, Link, parse_endpoint
 from asyncq_brokers.redis import RedisBroker
+from asyncq_brokers.redis.deliveries import Deliveries, Move
+from asyncq_brokers.redis.keys import Keys
 from golden import redis_envelopes
-from redis_kit import Client, NewBroker, ack, consume, number_of, numbers, publish, take, task, until
+from redis_kit import Client, NewBroker, ack, consume, number_of, numbers, publish, take, task
+from waiting import until
 
 #: What nobody can read, as somebody's slip of the hand leaves it on a queue; some look like JSON at first sight.
 GARBAGE = {
@@ -270,6 +275,23 @@ async def test_a_record_without_its_lease_comes_back_by_celerys_rule(new_broker:
     (again,) = await take(consume(broker, "q"), 1)
 
     assert again.redelivered
+
+
+async def test_a_rescue_looks_at_the_lease_again_when_it_moves(broker: RedisBroker, url: str, client: Client) -> None:
+    """Between a rescuer's look and its move the keeper extended: the delivery stays."""
+    await publish(broker, "q", 1)
+    consumer = consume(broker, "q")
+    (delivery,) = await take(consumer, 1)
+    endpoint = parse_endpoint(url)
+    link = Link(endpoint, errors=BROKER_ERRORS, clock=system_environment().clock, timeout=5.0)
+    records = Deliveries(link, Keys(BrokerOptions()))
+
+    assert await records.put_back("expired", [delivery.tag], started=True) == 0
+    assert await records.move("overdue", [Move(delivery.tag, "R", "q", b"stolen")], age=-1.0) == {0}
+
+    assert client.llen("q") == 0
+    await ack(consumer, [delivery])
+    await link.close()
 
 
 async def test_an_extended_lease_ends_by_the_servers_clock(broker: RedisBroker, client: Client) -> None:

@@ -18,7 +18,8 @@ from kombu.entity import Queue as KombuQueue
 from asyncq.driver import Ack, Queue
 from asyncq.protocol import decode_task
 from asyncq_brokers.redis import RedisBroker
-from redis_kit import Client, NewBroker, ack, consume, keep_house, number_of, numbers, publish, take, until
+from redis_kit import Client, NewBroker, ack, consume, keep_house, number_of, numbers, publish, take
+from waiting import until
 
 #: kombu's option, in seconds; the time that Celery gives a delivery before it takes it for lost.
 VISIBILITY = 1

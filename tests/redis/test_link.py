@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import shutil
+import subprocess
+import threading
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from msgspec import structs
@@ -24,8 +29,9 @@ from asyncq._clock import system_environment
 from asyncq.errors import BrokerConnectionError, BrokerError, BrokerFull, ConfigurationError
 from asyncq_brokers._clients.redis import BROKER_ERRORS, Link, Script, parse_endpoint, translate
 from asyncq_brokers._clients.redis.endpoint import Endpoint
-from redis_kit import BOUND, Client, until
-from servers import RedisServer
+from redis_kit import BOUND, Client
+from servers import RedisServer, free_port
+from waiting import until
 
 
 def make_link(endpoint: Endpoint, *, timeout: float = 5.0) -> Link:
@@ -246,3 +252,72 @@ def test_errors_are_translated_in_one_place(error: BaseException, kind: type[Exc
 
     assert type(translated) is kind
     assert "redis://queue:6379/0" in str(translated)
+
+
+# -- names and certificates ----------------------------------------------------------------------------------
+
+
+async def test_a_name_is_found_while_the_users_threads_are_all_busy(server: RedisServer) -> None:
+    """asyncio's default executor belongs to the user, whose slow functions may fill it."""
+    link = make_link(parse_endpoint(f"redis://localhost:{server.port}/0"), timeout=3.0)
+    release = threading.Event()
+    with ThreadPoolExecutor(1) as executor:
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(executor)
+        busy = loop.run_in_executor(None, release.wait)
+        try:
+            assert await link.call("PING") == b"PONG"
+        finally:
+            release.set()
+            await busy
+            await link.close()
+
+
+async def test_an_unknown_name_is_a_connection_error() -> None:
+    link = make_link(parse_endpoint("redis://no-such-host.invalid/0"))
+
+    with pytest.raises(BrokerConnectionError, match=r"no-such-host\.invalid"):
+        await link.call("PING")
+    await link.close()
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A certificate for `localhost` that only itself vouches for, and its key."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not installed: no certificate can be made")
+    folder = tmp_path_factory.mktemp("tls")
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    request = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
+    names = ["-addext", "subjectAltName=DNS:localhost"]
+    files = ["-out", str(certificate), "-keyout", str(key)]
+    subprocess.run([openssl, *request.split(), *names, *files], check=True, capture_output=True)
+    return certificate, key
+
+
+async def test_tls_checks_certificate_and_name(certificate: tuple[Path, Path]) -> None:
+    port = free_port()
+    tls = {
+        "tls_port": str(port),
+        "tls_cert_file": str(certificate[0]),
+        "tls_key_file": str(certificate[1]),
+        "tls_auth_clients": "no",
+    }
+    with RedisServer(**tls):
+        accepted = {
+            f"rediss://localhost:{port}/0": False,
+            f"rediss://localhost:{port}/0?ssl_ca_certs={certificate[0]}": True,
+            f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={certificate[0]}": False,
+            f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={certificate[0]}&ssl_check_hostname=false": True,
+            f"rediss://127.0.0.1:{port}/0?ssl_cert_reqs=none": True,
+            f"redis://127.0.0.1:{port}/0": False,
+        }
+        for url, works in accepted.items():
+            link = make_link(parse_endpoint(url), timeout=3.0)
+            if works:
+                assert await link.call("PING") == b"PONG", url
+            else:
+                with pytest.raises(BrokerConnectionError):
+                    await link.call("PING")
+            await link.close()

@@ -15,7 +15,8 @@ from asyncq.errors import BackendConnectionError
 from asyncq.protocol import ResultRecord, decode_result, encode_result
 from asyncq_backends.redis import RedisBackend
 from golden import load, stored_records
-from redis_kit import BOUND, Client, NewBackend, until
+from redis_kit import BOUND, Client, NewBackend
+from waiting import until
 
 FOREIGN_SUCCESSES = [
     "success",
@@ -176,8 +177,10 @@ async def test_a_celery_workers_writes_are_heard(backend: RedisBackend, client: 
     assert any(command.startswith('"PUBLISH" "celery-task-meta-') for command in commands)
 
 
-@pytest.mark.slow
-async def test_a_writer_that_announces_nothing_is_noticed(backend: RedisBackend, client: Client) -> None:
+async def test_a_writer_that_announces_nothing_is_noticed(
+    backend: RedisBackend, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asyncq_backends.redis.listener._LOOK_AGAIN", 0.3)
     async with backend.watch(["t"]) as changes:
         step = asyncio.ensure_future(anext(changes))
         await asyncio.sleep(0.1)
@@ -229,6 +232,28 @@ async def test_what_was_stored_while_the_connection_was_lost_is_told(backend: Re
 
         async with asyncio.timeout(3):
             assert await step == ("t", b"unannounced")
+
+
+async def test_a_look_that_a_message_overtook_is_not_told(
+    backend: RedisBackend, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reply of MGET and the message travel on two connections: the older may come last."""
+    await backend.store([record("t", "STARTED", "old")])
+    told = asyncio.Event()
+
+    async def slow_look(task_ids: Any) -> Any:
+        found = await backend.get(task_ids)
+        await backend.store([record("t", "PROGRESS", "new")])
+        await told.wait()
+        return found
+
+    monkeypatch.setattr(backend._listener, "_look", slow_look)
+    async with backend.watch(["t"]) as changes, asyncio.timeout(BOUND):
+        assert decode_result((await anext(changes))[1]).result == "new"
+        told.set()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await anext(changes)
 
 
 async def test_repeated_states_are_told_in_order(backend: RedisBackend) -> None:

@@ -15,8 +15,9 @@ from asyncq.driver import DriverConfig
 from asyncq_brokers._clients.redis import Endpoint, parse_endpoint
 from asyncq_brokers.redis import RedisBroker
 from asyncq_brokers.redis.waiter import PollingWaiter, RotatingWaiter, TrackingWaiter, Waiter, make_waiter
-from redis_kit import BOUND, Client, ack, consume, numbers, publish, until
+from redis_kit import BOUND, Client, ack, consume, numbers, publish
 from servers import RedisServer
+from waiting import until
 
 LISTS = ["q", "q\x06\x163", "other"]
 

@@ -14,12 +14,15 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias, cast
 
+from msgspec import structs
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from asyncq.errors import AsyncqError
 
 from .endpoint import AnyConnection, Endpoint
 from .errors import ErrorFamily, foreign_cancellation, translate
+from .resolve import resolve
 
 try:
     import hiredis
@@ -96,12 +99,9 @@ class Session:
         `on_message(channel, payload)` gets what is published on subscribed channels; `on_end` is called once, when
         the session is over for whatever reason but `close`.
         """
-        connection = endpoint.connection()
         try:
-            await connection.connect()
+            connection = await _connect(endpoint)
         except BaseException as error:
-            # redis-py leaves the socket open when the handshake is cancelled.
-            await connection.disconnect(nowait=True)
             if isinstance(error, Exception) or foreign_cancellation(error):
                 raise translate(error, errors, endpoint.address) from error
             raise
@@ -221,3 +221,22 @@ class Session:
             task.cancel()
         if self._on_end is not None and not quietly:
             self._on_end()
+
+
+async def _connect(endpoint: Endpoint) -> AnyConnection:
+    """A connection that is logged in, to the first address of the host that accepts one."""
+    hosts = [endpoint.host]
+    if endpoint.path is None and endpoint.tls is None:  # a certificate is checked against the name
+        hosts = await resolve(endpoint.host, endpoint.port)
+    while True:
+        host = hosts.pop(0)
+        connection = structs.replace(endpoint, host=host).connection()
+        try:
+            await connection.connect()
+        except BaseException as error:
+            # redis-py leaves the socket open when the handshake is cancelled.
+            await connection.disconnect(nowait=True)
+            if not hosts or not isinstance(error, RedisConnectionError):
+                raise
+        else:
+            return connection
