@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from asyncq.driver import Clock
 from asyncq_brokers._clients.sqlite import _doorbell, _location, _schema
-from asyncq_brokers._clients.sqlite._errors import Failures, is_busy, is_full, translate
+from asyncq_brokers._clients.sqlite._errors import Failures, NoRoom, is_busy, is_full, translate
 from asyncq_brokers._clients.sqlite._reserve import Reserve
 from asyncq_brokers._clients.sqlite._session import Session
 
@@ -26,11 +26,10 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: Seconds that SQLite itself waits for another process before we look whether anybody still wants the answer.
-_LOCK_SLICE = 0.1
-
-#: Seconds between two such tries: the mean of what is drawn.
-_LOCK_PAUSE = 0.003
+#: Seconds, at most, until a file that another process has locked is tried again: the first time, and ever. With SQLite's
+#: own way of waiting (1, 2, 5, 10 … ms) two processes took 900 messages a second from one queue, so 2,400 to 6,500.
+_FIRST_PAUSE = 0.0005
+_LONGEST_PAUSE = 0.003
 
 
 class Settings(Struct, frozen=True):
@@ -118,23 +117,30 @@ class Worker:
 
     def _attempt(self, job: Job[T]) -> T:
         """Run the job, again and again while the file is locked and somebody wants the answer."""
+        longest = _FIRST_PAUSE
         while True:
-            session: Session | None = None
             try:
-                session = Session(self._connected(), self._settings.writers, self._reserve)
-                value = job.function(session)
+                return self._run(job)
             except sqlite3.Error as error:
-                adds = session is not None and session.adds
-                if is_full(error) and not adds and self._reserve.give_way():
+                if is_full(error) and self._reserve.give_way():
                     continue
                 late = self._settings.clock.monotonic() >= job.deadline
                 if not is_busy(error) or late or job.abandoned or self._stopping.is_set():
                     raise
-                self._stopping.wait(self._settings.dice.uniform(0, 2 * _LOCK_PAUSE))
-                continue
-            for topic in session.topics:
-                _doorbell.ring(self._bells, topic)
-            return value
+            self._stopping.wait(self._settings.dice.uniform(0, longest))
+            longest = min(2 * longest, _LONGEST_PAUSE)
+
+    def _run(self, job: Job[T]) -> T:
+        session = Session(self._connected(), self._settings.writers, self._reserve)
+        try:
+            value = job.function(session)
+        except sqlite3.Error as error:
+            if is_full(error) and session.adds:
+                raise NoRoom from error
+            raise
+        for topic in session.topics:
+            _doorbell.ring(self._bells, topic)
+        return value
 
     def _connected(self) -> sqlite3.Connection:
         """The connection, to the file that stands at the path now."""
@@ -153,7 +159,7 @@ class Worker:
         path = self._settings.path
         _location.prepare(path)
         found = path.stat()
-        db = sqlite3.connect(path, timeout=_LOCK_SLICE, isolation_level=None)
+        db = sqlite3.connect(path, timeout=0, isolation_level=None)
         try:
             db.execute(f"PRAGMA synchronous = {self._settings.synchronous}")
             _schema.set_up(db, path)
