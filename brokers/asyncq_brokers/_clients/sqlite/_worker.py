@@ -26,8 +26,9 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: Seconds, at most, until a file that another process has locked is tried again: the first time, and ever. With SQLite's
-#: own way of waiting (1, 2, 5, 10 … ms) two processes took 900 messages a second from one queue, so 2,400 to 6,500.
+#: Seconds, at most, until a file that another process has locked is tried again: the first time, and ever. With
+#: SQLite's own way of waiting (1, 2, 5, 10 … ms) two processes took 900 messages a second from one queue, so 2,400 and
+#: more.
 _FIRST_PAUSE = 0.0005
 _LONGEST_PAUSE = 0.003
 
