@@ -129,14 +129,15 @@ class Listener:
 
     async def _run(self) -> None:
         """One connection after another, while anything is followed."""
+        loop = asyncio.get_running_loop()
         pause = _RETRY_FIRST
         while True:
             while not self._channels:
                 self._changed.clear()
                 await self._changed.wait()
+            began = loop.time()
             try:
                 session = await self._connect()
-                pause = _RETRY_FIRST
                 try:
                     await self._listen(session)
                 finally:
@@ -145,6 +146,8 @@ class Listener:
                 logger.warning("not told of results for a moment: %s", error)
             except Exception:  # nobody waits for this task's outcome: tell, and go on
                 logger.exception("not told of results for a moment")
+            if loop.time() - began > _RETRY_LAST:  # it held for a while: this is a new disturbance
+                pause = _RETRY_FIRST
             await asyncio.sleep(self._random.uniform(0, pause))
             pause = min(2 * pause, _RETRY_LAST)
 

@@ -22,7 +22,7 @@ from asyncq.errors import BrokerConnectionError, BrokerError
 from asyncq.protocol import encode_envelope
 from asyncq_brokers._clients.redis import BrokerOptions, Link
 
-from .deliveries import Deliveries, Move, order_taken, parked, tag
+from .deliveries import Deliveries, Move, make_tag, order_taken, parked
 from .envelope import mark_redelivered, priority_of, readable, was_redelivered
 from .keys import Keys
 from .maintenance import Housekeeper
@@ -176,7 +176,7 @@ class RedisConsumer:
         """
         for _ in range(len(self._unsure)):
             first, limit, until = self._unsure[0]
-            tags = [tag(self._prefix, number) for number in range(first, first + limit)]
+            tags = [make_tag(self._prefix, number) for number in range(first, first + limit)]
             returned = await self._deliveries.put_back("held", tags, started=False)
             if returned:
                 logger.info("gave back %d messages that were taken when the connection broke", returned)

@@ -14,7 +14,7 @@ from .envelope import mark_redelivered, priority_of, split_record
 from .keys import Keys, clamp
 from .scripts import script
 
-__all__ = ["Claimed", "Deliveries", "Move", "Rule", "order_taken", "parked", "tag"]
+__all__ = ["Claimed", "Deliveries", "Move", "Rule", "make_tag", "order_taken", "parked"]
 
 #: When a delivery may be moved: see lua/move.lua.
 Rule: TypeAlias = Literal["held", "expired", "overdue"]
@@ -73,8 +73,8 @@ class Deliveries:
     ) -> list[Claimed]:
         """Take up to `limit` messages. `lists` is all queues' first step, all queues' second step, and so on.
 
-        The n-th tag is `tag(prefix, first + n)`. A call whose reply was lost is not to be repeated: `records` tells
-        what it took.
+        The n-th tag is `make_tag(prefix, first + n)`. A call whose reply was lost is not to be repeated:
+        `records` tells what it took.
         """
         keys = self._keys
         reply = await self._link.run(
@@ -83,7 +83,7 @@ class Deliveries:
             [limit, repr(lease), prefix, first, _CLAIM_BYTES, int(fair), *map(json.dumps, queues)],
         )
         return [
-            Claimed(tag(prefix, first + position), abs(number) - 1, raw)
+            Claimed(make_tag(prefix, first + position), abs(number) - 1, raw)
             for position, (number, raw) in enumerate(zip(reply[::2], reply[1::2], strict=True))
         ]
 
@@ -163,15 +163,13 @@ class Deliveries:
     async def _batches(self, name: str, keys: Sequence[str], tags: Sequence[str], *arguments: str) -> set[int]:
         gone: set[int] = set()
         for start in range(0, len(tags), _BATCH):
-            positions: list[int] | int = await self._link.run(
-                script(name), keys, [*arguments, *tags[start : start + _BATCH]]
-            )
-            if isinstance(positions, list):
-                gone.update(start + position - 1 for position in positions)
+            batch = tags[start : start + _BATCH]
+            positions: list[int] = await self._link.run(script(name), keys, [*arguments, *batch])
+            gone.update(start + position - 1 for position in positions)
         return gone
 
 
-def tag(prefix: str, number: int) -> str:
+def make_tag(prefix: str, number: int) -> str:
     """A delivery's name: whose it is, and when it was taken. Fixed digits keep the order of time."""
     return f"{prefix}{number:010d}"
 

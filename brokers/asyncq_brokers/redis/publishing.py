@@ -12,6 +12,7 @@ from asyncq.errors import BrokerConnectionError, BrokerFull, ConfigurationError,
 from asyncq.protocol import encode_envelope
 from asyncq_brokers._clients.redis import Command, Link
 
+from .envelope import priority_of
 from .keys import Keys, clamp
 from .routing import matching_queues
 
@@ -73,9 +74,9 @@ class Publisher:
         self._keys.check(publication.queue)
         routing_key = publication.queue if publication.routing_key is None else publication.routing_key
         tag = f"{self._tag_prefix}-{next(self._numbers):x}"
-        message, priority = publication.message, 0
+        message = publication.message
         if isinstance(message, bytes):
-            envelope = message
+            envelope, priority = message, priority_of(message)
         else:
             priority = message.properties.priority or 0
             envelope = encode_envelope(
@@ -116,9 +117,8 @@ class Publisher:
             return
         if len(commands) == 1:
             answers = await self._link.calls(commands)
-            for answer in answers:
-                if isinstance(answer, BrokerFull | BrokerConnectionError):
-                    raise answer
+            if isinstance(answers[0], BrokerFull | BrokerConnectionError | ConfigurationError):
+                raise answers[0]
         else:
             answers = await self._link.transaction(commands)
         for answer, refused in zip(answers, positions, strict=True):
