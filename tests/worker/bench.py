@@ -12,7 +12,7 @@ import msgspec
 from asyncq._clock import system_environment
 from asyncq._context import Context
 from asyncq._definition import TaskDefinition, TaskOptions
-from asyncq.driver import Broker, DriverConfig, Publication, Queue, QueueDepth, ResultBackend, Stored
+from asyncq.driver import Broker, DriverConfig, Environment, Publication, Queue, QueueDepth, ResultBackend, Stored
 from asyncq.protocol import (
     READY_STATES,
     ResultRecord,
@@ -30,10 +30,14 @@ QUEUE = "celery"
 
 
 class Bench:
-    """Owns one in-process store; makes workers on it, and talks to it as a client does."""
+    """Owns one in-process store; makes workers on it, and talks to it as a client does.
 
-    def __init__(self) -> None:
-        self.environment = system_environment()
+    It gives up waiting after `patience` seconds of the running loop.
+    """
+
+    def __init__(self, environment: Environment | None = None, *, patience: float = 10.0) -> None:
+        self.environment = system_environment() if environment is None else environment
+        self.patience = patience
         self.config = DriverConfig(url="memory://", app="bench", environment=self.environment)
         self.tasks: dict[str, TaskDefinition] = {}
         self.broker: Broker = MemoryBroker(self.config)
@@ -59,9 +63,10 @@ class Bench:
             "broker": MemoryBroker(self.config),
             "backend": MemoryBackend(self.config),
             "queues": [Queue(name=QUEUE)],
+            "environment": self.environment,
             "shutdown_timeout": 5.0,
         } | settings
-        return Worker(WorkerSetup(app="bench", tasks=self.tasks, environment=self.environment, **given))
+        return Worker(WorkerSetup(app="bench", tasks=self.tasks, **given))
 
     async def send(
         self, task: str, *args: Any, queue: str = QUEUE, headers: dict[str, Any] | None = None, **fields: Any
@@ -82,7 +87,7 @@ class Bench:
     async def states(self, task_id: str) -> list[ResultRecord]:
         """Follow a task; return its records up to the final one."""
         seen: list[ResultRecord] = []
-        async with asyncio.timeout(10), self.backend.watch([task_id]) as changes:
+        async with asyncio.timeout(self.patience), self.backend.watch([task_id]) as changes:
             async for _, raw in changes:
                 seen.append(decode_result(raw))
                 if seen[-1].status in READY_STATES:
@@ -99,7 +104,7 @@ class Bench:
 
     async def until(self, condition: Callable[[QueueDepth], bool], *, queue: str = QUEUE) -> QueueDepth:
         """Wait until the queue's depth is as wanted."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(self.patience):
             while not condition(depth := await self.broker.depth(queue)):
                 await asyncio.sleep(0.005)
         return depth

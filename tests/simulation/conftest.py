@@ -1,0 +1,13 @@
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture
+def seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looks for what other processes did come once a minute instead of each second: an idle day costs 0.3 s then.
+
+    What falls due is told by the store itself, and comes as punctually as ever.
+    """
+    monkeypatch.setattr("asyncq_brokers.memory._store.HOUSEKEEPING", 60.0)
+    monkeypatch.setattr("asyncq.worker._revoker.INTERVAL", 60.0)
