@@ -93,7 +93,7 @@ class Dispatcher:
             self._flow.waiting += 1
             return
         runtime = max(self._flow.prefetch.mean_runtime, 0.001)
-        turn = self._turns.take(name, bound / runtime)
-        until = self._clock.wall() + min(max(turn, _SHORTEST), _LONGEST)
+        turn = self._turns.take(name, bound / runtime, soonest=_SHORTEST, latest=_LONGEST)
+        until = self._clock.wall() + turn
         self._settler.put(Park(attempt.delivery, until))
         self._park_due(until)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import math
 from collections.abc import Callable
 
 from asyncq.driver import Clock, Coordination, Fact, GiveBack, Park
@@ -38,10 +39,15 @@ class LocalBuckets:
         #: Bucket -> when its next token is there (monotonic).
         self._next: dict[str, float] = {}
 
-    def take(self, bucket: str, rate: float) -> float:
-        """Reserve the next token; return the seconds until it is there."""
+    def take(self, bucket: str, rate: float, *, soonest: float = 0.0, latest: float = math.inf) -> float:
+        """Reserve the next token from `soonest` seconds on; return the seconds until it is there.
+
+        Where that would be after `latest` seconds, nothing is reserved: they are returned, to ask again then.
+        """
         now = self._clock.monotonic()
-        turn = max(now, self._next.get(bucket, now))
+        turn = max(now + soonest, self._next.get(bucket, now))
+        if turn - now > latest:
+            return latest
         self._next[bucket] = turn + 1 / rate
         if len(self._next) > _MOST_RESERVED:
             self._next = {name: when for name, when in self._next.items() if when > now}
