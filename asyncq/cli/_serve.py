@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from asyncq.cli._banner import announce
 from asyncq.cli._failures import CommandError
+from asyncq.cli._garbage import look_seldom, set_aside_what_is_there
 from asyncq.cli._locate import locate
 from asyncq.cli._logs import configure_logging
 from asyncq.cli._options import LogFormat, LogLevel, LoopKind
@@ -46,7 +47,9 @@ def serve(arguments: WorkerArguments) -> None:
     """Run the worker until a signal stops it or, in burst mode, its queues are empty. Raises what it died of."""
     configure_logging(arguments.log_level, arguments.log_format)
     kind, loop_factory = _choose_loop(arguments.loop)
+    look_seldom()
     queue = locate(arguments.app)
+    set_aside_what_is_there()
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.run(_serve(queue, arguments, kind))
 

@@ -132,3 +132,26 @@ async def test_a_server_that_stays_away_is_told_without_its_password(shell: Shel
     assert "127.0.0.1:1" in done.err
     assert "sesame" not in done.err
     assert "Traceback" not in done.err
+
+
+COLLECTED = """
+import gc
+
+from asyncq import AsyncQ
+
+{first}
+queue = AsyncQ("shop")
+
+
+@queue.task
+async def collector() -> tuple[int, bool]:
+    return gc.get_threshold()[0], gc.get_freeze_count() > 10_000
+"""
+
+
+@pytest.mark.parametrize(("first", "young"), [("", 10_000), ("gc.set_threshold(500)", 500)], ids=["ours", "the app's"])
+async def test_it_looks_for_garbage_seldom_unless_the_app_says_otherwise(shell: Shell, first: str, young: int) -> None:
+    shell.write("shop.py", COLLECTED.format(first=first))
+    task_id = (await shell.run("send", "shop:queue", "shop.collector")).out.strip()
+    await shell.run("worker", "shop:queue", "--burst")
+    assert (await shell.run("result", "shop:queue", task_id)).out == f"[{young}, true]\n"
