@@ -75,6 +75,15 @@ def test_links_lead_somewhere(name: str) -> None:
     assert broken == []
 
 
+def test_the_architecture_names_files_that_exist() -> None:
+    paths = {name for row in rows("architecture.md") for cell in row for name in named(cell)}
+    roots = (ROOT, ROOT / "asyncq" / "worker")
+    missing = {
+        path for path in paths if path.endswith((".py", "/")) and not any((root / path).exists() for root in roots)
+    }
+    assert missing == set()
+
+
 # -- tables that must say what the code says -----------------------------------------------------------------
 
 
