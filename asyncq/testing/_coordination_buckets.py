@@ -88,8 +88,9 @@ class Buckets(CoordinationFixtures):
         """At its rate, and no further than its capacity."""
         rate = 50.0
         taken: list[Taken] = []
-        for pause in (0.0, 1.0, 2.5, 10.0):  # in tokens; longer ones are right too
-            await asyncio.sleep(pause / rate)
+        for tokens in (0.0, 1.0, 2.5, 10.0):  # that come in between; more are right too
+            if taken:
+                await asyncio.sleep(taken[-1].wait + tokens / rate)
             taken += [await take(coordination, key, rate=rate, capacity=capacity) for _ in range(5)]
 
         assert_ideal(taken, rate=rate, capacity=capacity)

@@ -86,6 +86,14 @@ class Facts(CoordinationFixtures):
         assert await within(coordination.delete([key])) == 0
         assert await put(coordination, key, b"anew", if_absent=True)
 
+    @pytest.mark.parametrize("ttl", [0.001, 1e-9])
+    async def test_however_short_its_time(self, coordination: Coordination, key: str, ttl: float) -> None:
+        assert await put(coordination, key, b"", ttl=ttl)
+        assert await within(coordination.incr(f"{key}.count", ttl=ttl)) == 1
+
+        await gone(coordination, key)
+        await gone(coordination, f"{key}.count")
+
     async def test_put_sets_the_time_anew(self, coordination: Coordination, key: str) -> None:
         witness = f"{key}.witness"
         await put(coordination, key, b"1", ttl=SHORT)

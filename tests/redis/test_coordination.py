@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from asyncq._clock import system_environment
@@ -40,8 +42,18 @@ async def test_every_key_is_asyncqs_and_has_a_time_to_live(broker: RedisBroker, 
     assert all(0 < client.pttl(key) <= 60_000 for key in client.scan_iter())
 
 
+async def test_what_is_deleted_leaves_nothing(broker: RedisBroker, client: Client) -> None:
+    await broker.coordination.put(facts("a", "b"))
+    await broker.coordination.incr("count", ttl=60.0)
+
+    assert await broker.coordination.delete(["a", "b"], if_value=b"1") == 2
+    assert await broker.coordination.delete(["count"]) == 1
+
+    assert client.keys() == []
+
+
 async def test_the_names_live_as_long_as_the_longest_lived_fact(broker: RedisBroker, client: Client) -> None:
-    await broker.coordination.put(facts("short", ttl=5.0) + facts("long", ttl=100.0))
+    await broker.coordination.put(facts("long", ttl=100.0) + facts("short", ttl=5.0))
     await broker.coordination.put(facts("short", ttl=1.0))
     await broker.coordination.incr("count", ttl=1.0)
     assert 90_000 < client.pttl("asyncq.fact_names") <= 100_000
@@ -59,6 +71,16 @@ async def test_a_bucket_lives_until_it_is_full(broker: RedisBroker, client: Clie
 
     await broker.coordination.take("quick", rate=50_000.0)
     await until(lambda: not client.exists("asyncq.buckets.quick"))
+
+
+async def test_a_bucket_counts_in_microseconds(broker: RedisBroker, client: Client) -> None:
+    """Of UNIX time, which has sixteen digits of them."""
+    full_at: list[float] = []
+    for _ in range(3):
+        await broker.coordination.take("bucket", rate=0.3)
+        full_at.append(float(client.get("asyncq.buckets.bucket")))
+
+    assert [later - earlier for earlier, later in itertools.pairwise(full_at)] == pytest.approx([1e6 / 0.3] * 2, abs=1)
 
 
 @pytest.mark.parametrize("prefix", ["team1:", "[*?]\\"])
