@@ -179,6 +179,7 @@ def test_broker_options_are_honoured() -> None:
         ({"sep": ""}, ["sep"]),
         ({"global_keyprefix": 5}, ["global_keyprefix"]),
         ({"master_name": "mymaster"}, ["Sentinel"]),
+        ({"socket_keepalive_options": 5}, ["socket_keepalive_options"]),
     ],
 )
 def test_a_wrong_option_is_named(options: dict[str, object], words: list[str]) -> None:
@@ -190,9 +191,12 @@ def test_a_wrong_option_is_named(options: dict[str, object], words: list[str]) -
 
 def test_an_option_without_effect_is_named_in_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        read_broker_config(config("redis://localhost/0?max_connections=5", {"socket_timeout": 3}))
+        read_broker_config(
+            config("redis://localhost/0?max_connections=5", {"socket_timeout": 3, "socket_keepalive": False})
+        )
 
     assert "'socket_timeout'" in caplog.text
+    assert "'socket_keepalive'" in caplog.text
     assert "'max_connections'" in caplog.text
 
 

@@ -168,7 +168,12 @@ def _read(
     options: dict[str, Any] = {**endpoint.query, **config.options}
     client_name = options.pop("client_name", None) or f"asyncq:{config.app}"
     keepalive: Any = options.pop("socket_keepalive_options", None) or {}
-    options.pop("socket_keepalive", None)  # always on
+    if not isinstance(keepalive, Mapping):
+        raise ConfigurationError(
+            f"{setting}['socket_keepalive_options']: must be a mapping of option numbers to values"
+        )
+    if not options.pop("socket_keepalive", True):
+        logger.warning("%s['socket_keepalive'] has no effect: asyncq keeps its connections alive", setting)
     endpoint = structs.replace(
         endpoint,
         # CLIENT SETNAME takes printable ASCII without spaces, and refuses the connection otherwise.

@@ -1,8 +1,8 @@
 -- Move or drop messages that stand in a list, by value.
 --
 -- KEYS: none, the list, parked_queues.
--- ARGV: action as in move.lua or "D" (drop), then four a message: message, place, stored, extra (as in move.lua;
---       `stored` is what is pushed or parked).
+-- ARGV: "L" or "P" as in move.lua, or "D" (drop); then five a message: the message, place, what to put there, extra,
+--       id of the parked message.
 -- Reply: how many were there.
 redis.call('DEL', KEYS[1])
 local action, count = ARGV[1], 0
