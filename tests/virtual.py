@@ -106,9 +106,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def time(self) -> float:
         return self._now
 
-    def at_step(self, step: int, callback: Callable[[], object]) -> None:
-        """Call back between two callbacks of the loop: as soon as `step` of them have run."""
-        self._hooks[step] = callback
+    def after_steps(self, count: int, callback: Callable[[], object]) -> None:
+        """Call back between two callbacks of the loop: when the one that runs now has ended, and `count` more."""
+        self._hooks[self.steps + 1 + count] = callback
 
     def freeze(self, name: str) -> None:
         """From now on nothing of that process runs, while time goes on for the others."""

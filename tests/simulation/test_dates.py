@@ -93,7 +93,7 @@ async def test_a_clock_set_back_as_a_task_falls_due_postpones_it_or_comes_too_la
             sent = world.clock.monotonic()
             await world.send("task", eta=world.date(5))
             await asyncio.sleep(4.9)
-            world.loop.at_step(world.loop.steps + step, lambda: world.clock.jump(-60))
+            world.loop.after_steps(step, lambda: world.clock.jump(-60))
             await asyncio.sleep(70)
             assert len(world.starts) == step + 1
             delays.append(world.starts[-1].at - sent)
