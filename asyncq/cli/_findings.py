@@ -11,6 +11,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Self
 
 from asyncq.cli._drivers import opened, queue_names
+from asyncq.cli._output import counted
 from asyncq.errors import AsyncqError, BackendConnectionError, BrokerConnectionError
 
 if TYPE_CHECKING:
@@ -110,10 +111,10 @@ def _weaknesses(capabilities: BrokerCapabilities) -> Generator[Finding]:
 
 async def _depth(broker: Broker, name: str) -> Finding:
     depth = await broker.depth(name)
+    ready = f"{counted(depth.ready, 'message')} ready"
     if depth.dead:
-        text = f"{depth.dead} dead letters wait for you, {depth.ready} messages for a worker"
-        return Finding(f"queue {name}", Verdict.NOTE, text)
-    return Finding(f"queue {name}", Verdict.OK, f"{depth.ready} messages wait for a worker")
+        return Finding(f"queue {name}", Verdict.NOTE, f"{ready}, and {counted(depth.dead, 'dead letter')} for you")
+    return Finding(f"queue {name}", Verdict.OK, ready)
 
 
 async def _results(queue: AsyncQ) -> AsyncGenerator[Finding]:

@@ -18,6 +18,11 @@ def answer(text: str) -> None:
     print(text)  # noqa: T201 - a command's way to answer
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 message`, `2 messages`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def as_json(value: object) -> str:
     """One line of JSON. Dates become ISO 8601; whatever else JSON lacks becomes its text."""
     return json.dumps(value, ensure_ascii=False, default=_plain)

@@ -94,7 +94,7 @@ async def test_check_notes_dead_letters(shell: Shell) -> None:
     await shell.run("worker", "shop:queue", "--burst")
     done = await shell.run("check", "shop:queue")
     assert done.code == 0
-    assert "1 dead letters wait for you" in done.out
+    assert "0 messages ready, and 1 dead letter for you" in done.out
 
 
 async def test_check_goes_on_when_a_server_is_away_and_shows_no_password(shell: Shell) -> None:
