@@ -162,9 +162,7 @@ class Executor:
         if claims is not None and not await claims.begin(attempt):
             raise _NotWanted("duplicate")
         if not program.acks_late:
-            if not await self._settler.settle(Ack(delivery)):
-                raise _NotOurs
-            attempt.acknowledged = True
+            await self._acknowledge(attempt)
         if program.track_started:
             await attempt.store_started()
         context = attempt.make_context()
@@ -174,6 +172,19 @@ class Executor:
             verdict = Failed(TimeLimitExceeded(attempt.time_limit))
             attempt.timer = asyncio.get_running_loop().call_later(attempt.time_limit, self._force, attempt, verdict)
         return context
+
+    async def _acknowledge(self, attempt: Attempt) -> None:
+        """Early ack: from here on it runs at most once. Raises _NotOurs."""
+        ack = Ack(attempt.delivery)
+        try:
+            ours = await self._settler.settle(ack)
+        except asyncio.CancelledError:
+            # Once this has gone out, the message is gone, and the task must not end unheard.
+            attempt.acknowledged = not self._settler.withdraw(ack)
+            raise
+        if not ours:
+            raise _NotOurs
+        attempt.acknowledged = True
 
     def _check_wanted(self, attempt: Attempt) -> None:
         expires = attempt.message.expires

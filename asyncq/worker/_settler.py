@@ -56,6 +56,14 @@ class Settler:
         assert pending.done is not None  # noqa: S101 - made two lines above
         return await pending.done
 
+    def withdraw(self, settlement: Settlement) -> bool:
+        """Take back what nobody was told yet; return False when it is too late for that."""
+        for position, pending in enumerate(self._pending):
+            if pending.settlement is settlement and not pending.repeated:
+                del self._pending[position]
+                return True
+        return False
+
     async def run(self) -> None:
         while True:
             await self._wanted.wait()
