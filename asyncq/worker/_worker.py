@@ -29,6 +29,7 @@ from asyncq.worker._flow import Flow, WorkerStats
 from asyncq.worker._journal import Journal
 from asyncq.worker._leases import LeaseKeeper
 from asyncq.worker._maintenance import Maintenance
+from asyncq.worker._outcome import Interrupted
 from asyncq.worker._program import Program, compile_tasks
 from asyncq.worker._rate_gate import RateGate
 from asyncq.worker._receiver import Receiver
@@ -304,7 +305,9 @@ class Worker:
             with anyio.move_on_after(self._setup.kill_grace):
                 await self._until_none_runs(ignore_stop_now=True)
         for attempt in parts.executor.abandon():
-            logger.warning("%r did not end when it was cancelled; it is handed back", attempt)
+            logger.warning("%r did not end when it was cancelled; it is given up", attempt)
+            if attempt.acknowledged:  # nobody else will run it; what is not acknowledged goes back with the rest
+                parts.concluder.put((attempt, Interrupted()))
         with anyio.move_on_after(self._setup.kill_grace / 2):
             while flow.concluding:
                 await flow.change()
