@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import logging
+
 import pytest
 
 
@@ -11,3 +13,9 @@ def seldom(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     monkeypatch.setattr("asyncq_brokers.memory._store.HOUSEKEEPING", 60.0)
     monkeypatch.setattr("asyncq.worker._revoker.INTERVAL", 60.0)
+
+
+@pytest.fixture
+def quiet(caplog: pytest.LogCaptureFixture) -> None:
+    """Hundreds of runs in one test: nobody would read their log, and to write it takes as long as they do."""
+    caplog.set_level(logging.CRITICAL, logger="asyncq")
