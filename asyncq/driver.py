@@ -268,7 +268,7 @@ class Consumer(Protocol):
         Waiting costs the server next to nothing and takes nothing. Cancelled while waiting: nothing was taken;
         cancelled while taking: what was taken comes back by its lease.
 
-        Raises BrokerConnectionError.
+        Raises BrokerConnectionError, and BrokerFull where even taking needs room.
         """
         ...
 
@@ -283,7 +283,10 @@ class Consumer(Protocol):
         ...
 
     async def extend(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
-        """Start the leases anew; return those that were no longer ours. A no-op without leases."""
+        """Start the leases anew; return those that were no longer ours. A no-op without leases.
+
+        Raises BrokerConnectionError, and BrokerFull where even this needs room and none is left.
+        """
         ...
 
     async def maintain(self) -> float:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import anyio
 
 from asyncq.driver import Clock, Consumer, Delivery
-from asyncq.errors import BrokerConnectionError
+from asyncq.errors import BrokerError
 from asyncq.worker._backoff import Backoff
 
 logger = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class LeaseKeeper:
         while True:
             try:
                 lost = await self._extend(deliveries)
-            except BrokerConnectionError as error:
+            except BrokerError as error:
                 if not self._backoff.failing:
                     logger.warning("%d deliveries wait until their leases are confirmed: %s", len(deliveries), error)
                 await anyio.sleep(self._backoff.next_delay())
@@ -87,7 +87,7 @@ class LeaseKeeper:
                 continue
             try:
                 lost = await self._extend(due)
-            except BrokerConnectionError as error:
+            except BrokerError as error:
                 # Tried again soon. What can't be extended in time is confirmed before it is stored, so no harm is done.
                 logger.warning("Leases of %d deliveries could not be extended: %s", len(due), error)
                 continue
