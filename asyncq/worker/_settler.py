@@ -10,7 +10,7 @@ import anyio
 from msgspec import Struct
 
 from asyncq.driver import Consumer, Dead, Delivery, Park, Settlement
-from asyncq.errors import BrokerConnectionError, BrokerFull
+from asyncq.errors import BrokerConnectionError, BrokerError, BrokerFull
 from asyncq.worker._backoff import Backoff
 from asyncq.worker._flow import Flow
 from asyncq.worker._leases import LeaseKeeper
@@ -79,10 +79,23 @@ class Settler:
             lost = await self._consumer.settle([pending.settlement for pending in batch])
         except (BrokerConnectionError, BrokerFull) as error:
             await self._again(batch, error)
+        except BrokerError as error:
+            await self._one_by_one(batch, error)
+        else:
+            if self._backoff.reset():
+                logger.info("The broker takes settlements again")
+            self._finish(batch, lost)
+
+    async def _one_by_one(self, batch: list[_Pending], error: BrokerError) -> None:
+        """Find the one that the broker refuses for good; it comes back when its lease ends."""
+        if len(batch) > 1:
+            for pending in batch:
+                await self._flush([pending])
             return
-        if self._backoff.reset():
-            logger.info("The broker takes settlements again")
-        self._finish(batch, lost)
+        delivery = batch[0].settlement.delivery
+        fields = {"queue": delivery.queue, "delivery_tag": delivery.tag}
+        logger.error("The broker refuses to settle a delivery from %s: %s", delivery.queue, error, extra=fields)
+        self._finish(batch, [])
 
     def _finish(self, batch: list[_Pending], lost: list[Delivery]) -> None:
         gone = {delivery.tag for delivery in lost} if lost else ()

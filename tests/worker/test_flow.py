@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
 from asyncq._context import Context
-from asyncq.driver import Delivery, StoredResult
-from asyncq.errors import BackendConnectionError, BrokerConnectionError
+from asyncq.driver import Delivery, Settlement, StoredResult
+from asyncq.errors import BackendConnectionError, BrokerConnectionError, BrokerError
 from asyncq.worker._flow import LEAST_CONCLUDING, Flow, Prefetch
 from asyncq_backends.memory import MemoryBackend
 from asyncq_brokers.memory import MemoryBroker
@@ -236,3 +237,38 @@ async def test_the_outcome_of_a_lost_lease_is_dropped(bench: Bench, monkeypatch:
         release.set()
         await reaches(lambda: worker.stats.lost == 1)
         worker.stop(now=True)
+
+
+async def test_a_settlement_that_is_refused_for_good_takes_no_other_with_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = MemoryBroker(bench.config)
+    consume = broker.consume
+    refused: list[str] = []
+
+    def picky(*args: Any, **kwargs: Any) -> object:
+        consumer = consume(*args, **kwargs)
+        settle = consumer.settle
+
+        async def without_the_first(settlements: Sequence[Settlement]) -> list[Delivery]:
+            if not refused:
+                refused.append(settlements[0].delivery.tag)
+            if any(each.delivery.tag in refused for each in settlements):
+                raise BrokerError("no such key")
+            return await settle(settlements)
+
+        monkeypatch.setattr(consumer, "settle", without_the_first)
+        return consumer
+
+    monkeypatch.setattr(broker, "consume", picky)
+
+    async def one() -> int:
+        return 1
+
+    bench.task(one)
+    for _ in range(5):
+        await bench.send("one")
+    async with bench.worker(broker=broker) as worker:
+        await reaches(lambda: worker.stats.succeeded == 5)
+        depth = await bench.until(lambda depth: depth.in_flight == 1)
+    assert depth.ready == 0
