@@ -1,0 +1,41 @@
+"""The command line of the benchmarks."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from . import __doc__ as description
+from .contenders import CONTENDERS
+from .measuring import Figures, take_turn
+from .processes import Server
+from .report import facts, medians, notes, table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=description)
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each contender (default: 3)")
+    parser.add_argument("--size", type=float, default=1.0, help="multiplies the number of calls (default: 1)")
+    parser.add_argument("--only", nargs="+", choices=[each.name for each in CONTENDERS], metavar="NAME")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every turn's figures there")
+    arguments = parser.parse_args()
+    contenders = [each for each in CONTENDERS if arguments.only is None or each.name in arguments.only]
+    machine = facts()
+    turns: dict[str, list[Figures]] = {each.name: [] for each in contenders}
+    with Server() as server:
+        for number in range(1, arguments.rounds + 1):
+            for contender in contenders:
+                print(f"round {number} of {arguments.rounds}: {contender.name} …", file=sys.stderr, flush=True)
+                turns[contender.name].append(take_turn(contender, server, size=arguments.size))
+    print(table({name: medians(figures) for name, figures in turns.items()}))
+    print(f"\nMedians of {arguments.rounds} rounds; in brackets the multiple of the first column. Log level WARNING.\n")
+    print(notes(list(turns)))
+    print("\n" + "\n".join(f"{name}: {value}" for name, value in machine.items()))
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps({"machine": machine, "turns": turns}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

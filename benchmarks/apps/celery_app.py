@@ -1,0 +1,49 @@
+"""The application on Celery."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Celery
+
+from . import environment
+from .sender import Sender
+
+# Any: Celery says little of its types.
+app: Any = Celery("benchmark", broker=environment.URL, backend=environment.URL if environment.RESULTS else None)
+app.conf.update(task_ignore_result=not environment.RESULTS, broker_connection_retry_on_startup=True)
+
+
+@app.task
+def nothing() -> None: ...
+
+
+@app.task
+def mark(name: str) -> None:
+    environment.mark(name)
+
+
+class CelerySender:
+    """Blocks in each method: Celery's client has no coroutines."""
+
+    async def singles(self, count: int) -> None:
+        for _ in range(count):
+            nothing.delay()
+
+    async def batch(self, count: int) -> None:
+        with app.producer_pool.acquire(block=True) as producer:
+            for _ in range(count):
+                nothing.apply_async(producer=producer)
+
+    async def mark(self, name: str) -> None:
+        mark.delay(name)
+
+    async def round_trip(self) -> None:
+        nothing.delay().get(timeout=10)
+
+    async def close(self) -> None:
+        app.close()
+
+
+async def sender() -> Sender:
+    return CelerySender()

@@ -1,0 +1,76 @@
+"""One client, in a process of its own: does one thing with one library, and prints how long it took.
+
+python -m benchmarks.client MODULE:SENDER singles|batch|fill|round-trips COUNT
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import sys
+import time
+from collections.abc import Awaitable, Callable
+
+from .apps.sender import Sender
+
+#: Calls before the clock starts: connections, caches, lazy imports.
+_WARM_UP = 100
+
+
+async def _timed(work: Callable[[int], Awaitable[None]], count: int) -> dict[str, object]:
+    await work(_WARM_UP)
+    wall, cpu = time.perf_counter(), time.process_time()
+    await work(count)
+    return {"seconds": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+
+
+async def _fill(sender: Sender, count: int) -> dict[str, object]:
+    """What a worker is to drain: a tenth to warm up with, a mark, the calls, a mark."""
+    await sender.batch(count // 10)
+    await sender.mark("begin")
+    await sender.batch(count)
+    await sender.mark("end")
+    return {}
+
+
+async def _round_trips(sender: Sender, count: int) -> dict[str, object]:
+    times: list[float] = []
+    for number in range(_WARM_UP + count):
+        started = time.perf_counter()
+        await sender.round_trip()
+        if number >= _WARM_UP:
+            times.append(time.perf_counter() - started)
+    return {"times": times}
+
+
+async def _main(make_sender: str, what: str, count: int) -> dict[str, object]:
+    module, _, name = make_sender.partition(":")
+    sender: Sender = await getattr(importlib.import_module(module), name)()
+    try:
+        match what:
+            case "singles":
+                return await _timed(sender.singles, count)
+            case "batch":
+                return await _timed(sender.batch, count)
+            case "fill":
+                return await _fill(sender, count)
+            case "round-trips":
+                return await _round_trips(sender, count)
+            case _:
+                raise SystemExit(f"no such thing to do: {what}")
+    finally:
+        await sender.close()
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+if __name__ == "__main__":
+    with asyncio.Runner(loop_factory=_loop) as runner:
+        print(json.dumps(runner.run(_main(sys.argv[1], sys.argv[2], int(sys.argv[3])))))

@@ -1,0 +1,165 @@
+"""The programs of a run: the server, the clients, the workers; and what they cost."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from .apps.environment import variables
+from .contenders import Contender, command
+
+#: Seconds that anything may take before the run fails.
+_PATIENCE = 60.0
+
+_TICK = os.sysconf("SC_CLK_TCK")
+
+
+class Server:
+    """A private redis-server on a free loopback port, without persistence."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.mkdtemp(prefix="asyncq-benchmark-")
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self._port = int(probe.getsockname()[1])
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        words = ("--port", str(self._port), "--bind", "127.0.0.1", "--dir", self._folder, "--save", "")
+        self._process = subprocess.Popen(["redis-server", *words], stdout=subprocess.DEVNULL)
+        deadline = time.perf_counter() + _PATIENCE
+        while time.perf_counter() < deadline:
+            try:
+                self.ask("PING")
+            except OSError:
+                time.sleep(0.01)
+            else:
+                return self
+        raise TimeoutError("redis-server does not answer")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+        shutil.rmtree(self._folder)
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self._port}/0"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def ask(self, word: str) -> bytes:
+        """Send a command of one word; return the first line of the answer."""
+        with socket.create_connection(("127.0.0.1", self._port), timeout=5) as connection:
+            connection.sendall(f"{word}\r\n".encode())
+            return connection.makefile("rb").readline().rstrip()
+
+
+class Worker:
+    """A worker's processes. Enter it with the queue filled: it starts to drain at once."""
+
+    def __init__(self, contender: Contender, server: Server, *, results: bool) -> None:
+        self._contender = contender
+        self._server = server
+        self._results = results
+        self.marks = Path(tempfile.mkdtemp(prefix="asyncq-benchmark-"))
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        environment = variables(self._server.url, results=self._results, marks=self.marks)
+        with (self.marks / "log").open("wb") as log:
+            self._process = subprocess.Popen(command(self._contender), env=environment, stdout=log, stderr=log)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._process is not None
+        family = list(_family(self._process.pid))
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            for pid in family:
+                _kill(pid)
+            self._process.wait()
+        shutil.rmtree(self.marks)
+
+    def await_mark(self, name: str) -> float:
+        """Wait until the worker has run a mark; return when that was."""
+        assert self._process is not None
+        deadline = time.perf_counter() + _PATIENCE
+        while not (self.marks / name).exists():
+            if self._process.poll() is not None or time.perf_counter() > deadline:
+                raise RuntimeError(f"{self._contender.name}: no {name}\n{(self.marks / 'log').read_text()[-2000:]}")
+            time.sleep(0.002)
+        return float((self.marks / name).read_text())
+
+    def cpu(self) -> float:
+        """Seconds of processor time of all its processes so far."""
+        assert self._process is not None
+        return sum(map(cpu, _family(self._process.pid)))
+
+    def memory(self) -> float:
+        """MiB in use by all its processes; what they share counts once."""
+        assert self._process is not None
+        return sum(map(_memory, _family(self._process.pid)))
+
+
+def run_client(contender: Contender, server: Server, what: str, count: int, *, results: bool) -> dict[str, Any]:
+    """Run a client to its end; return what it has measured."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.client", contender.sender, what, str(count)],
+        env=variables(server.url, results=results, marks=Path(tempfile.gettempdir())),
+        check=True,
+        capture_output=True,
+        timeout=_PATIENCE,
+    )
+    return json.loads(done.stdout)
+
+
+def cpu(pid: int) -> float:
+    """Seconds of processor time of a process so far; 0 where there is no /proc."""
+    fields = _read(pid, "stat").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICK if fields else 0.0
+
+
+def _memory(pid: int) -> float:
+    lines = _read(pid, "smaps_rollup").splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+
+
+def _family(pid: int) -> Iterator[int]:
+    yield pid
+    for child in _read(pid, f"task/{pid}/children").split():
+        yield from _family(int(child))
+
+
+def _read(pid: int, name: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/{name}").read_text()
+    except OSError:  # gone, or no Linux
+        return ""
+
+
+def _kill(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
