@@ -84,13 +84,13 @@ def record(self: Task, retries: int = 0) -> str:
     return "celery"
 
 
-def hand_over(self: Task, attempts: int) -> Any:
+def hand_over(self: Task, attempts: int, countdown: float = 0) -> Any:
     """Ends its worker in each attempt but the last, so that another one makes the next."""
     request = self.request
     _ledger().write("RUN", request.id, "celery")
     if request.retries + 1 < attempts:
         os.kill(os.getpid(), signal.SIGTERM)
-        raise self.retry(exc=ValueError("somebody else, please"), countdown=0)
+        raise self.retry(exc=ValueError("somebody else, please"), countdown=countdown)
     return [request.retries, request.headers, request.root_id]
 
 
@@ -108,6 +108,7 @@ def main() -> None:
         "accept_content": ["json", "yaml", "msgpack"],
         "task_default_queue": _config["queue"].partition(",")[0],
         "task_track_started": True,
+        "worker_pool": "solo",
         "worker_prefetch_multiplier": 1,
         "worker_enable_remote_control": False,
         "worker_redirect_stdouts": False,
@@ -121,7 +122,7 @@ def main() -> None:
     worker_ready.connect(lambda **_: os.write(1, b"ready\n"), weak=False)
     served = [f"--queues={_config['queue']}", f"--hostname=celery-{os.getpid()}@%h"]
     alone = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-    app.worker_main(["worker", "--pool=solo", "--loglevel=INFO", *served, *alone])
+    app.worker_main(["worker", "--loglevel=INFO", *served, *alone])
 
 
 if __name__ == "__main__":
