@@ -215,11 +215,11 @@ async def test_a_named_exchange_is_restored_through_its_binding(
 
 async def test_two_fleets_on_one_queue_run_each_message_once(broker: RedisBroker, url: str) -> None:
     await publish(broker, "q", *range(400))
-    seen: list[int] = []
+    ours: list[int] = []
+    theirs: list[int] = []
     stop = threading.Event()
 
-    def celery_like() -> list[int]:
-        found: list[int] = []
+    def celery_like() -> None:
         with connection(url) as conn:
             simple = conn.SimpleQueue("q", no_ack=False)
             simple.consumer.qos(prefetch_count=4)
@@ -228,24 +228,28 @@ async def test_two_fleets_on_one_queue_run_each_message_once(broker: RedisBroker
                     message = simple.get(timeout=0.2)
                 except simple.Empty:
                     continue
-                found.append(message.payload[0][0])
+                theirs.append(message.payload[0][0])
                 message.ack()
-        return found
 
-    thread = asyncio.create_task(asyncio.to_thread(celery_like))
-    consumer = consume(broker, "q")
-    try:
-        while (await broker.depth("q")).ready:
+    async def asyncq_like() -> None:
+        consumer = consume(broker, "q")
+        while True:
             batch = await consumer.receive(3)
-            seen += numbers(batch)
+            ours.extend(numbers(batch))
             await ack(consumer, batch)
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.005)  # so that the other one gets its share
+
+    thread, task = asyncio.create_task(asyncio.to_thread(celery_like)), asyncio.create_task(asyncq_like())
+    try:
+        await until(lambda: len(ours) + len(theirs) >= 400)
     finally:
         stop.set()
-    theirs = await thread
+        task.cancel()
+        await asyncio.wait([thread, task])
 
+    assert ours
     assert theirs
-    assert sorted(seen + theirs) == list(range(400))
+    assert sorted(ours + theirs) == list(range(400))
 
 
 def overdue(client: Client) -> int:
