@@ -22,7 +22,7 @@ _databases = count(1)
 @pytest.fixture(scope="session")
 def server() -> Iterator[RedisServer]:
     """A server that no test stops or fills."""
-    with RedisServer() as server:
+    with RedisServer(databases="512") as server:
         yield server
 
 
