@@ -18,12 +18,20 @@ local function succeeded(key, seen)
   return 2
 end
 
+local function put(key, record, life, ...)
+  if life == '' then return redis.call('SET', key, record, ...) end
+  return redis.call('SET', key, record, 'PX', life, ...)
+end
+
 local reply = {}
 for number = 1, #KEYS - 1 do
   local key, record, life, seen = KEYS[number + 1], unpack(ARGV, 3 * number - 2, 3 * number)
-  local found = succeeded(key, seen)
+  local found = 0
+  if not put(key, record, life, 'NX') then -- mostly there is nothing yet, and one call finds out and stores
+    found = succeeded(key, seen)
+    if found == 0 then put(key, record, life) end
+  end
   if found == 0 then
-    if life == '' then redis.call('SET', key, record) else redis.call('SET', key, record, 'PX', life) end
     redis.call('PUBLISH', key, record)
     reply[number] = 1
   else
