@@ -70,6 +70,8 @@ class CallOptions(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def given(self) -> dict[str, Any]:
         """What was said, by name."""
+        if self is NO_OPTIONS:
+            return {}
         return {name: value for name in self.__struct_fields__ if (value := getattr(self, name)) is not None}
 
 
