@@ -75,10 +75,11 @@ class Reader:
                 self._follow(block)
             self._stop_background()
         finally:
-            for block, _, process in self._background:  # after a failure: what it said may tell why
-                process.kill()
-                output, _ = process.communicate()
-                print(f"-- {block} printed:\n{output}", file=sys.stderr)
+            for block, _, process in self._background:
+                if process.poll() is None:  # after a failure: what it said may tell why
+                    process.kill()
+                    output, _ = process.communicate()
+                    print(f"-- {block} printed:\n{output}", file=sys.stderr)
 
     def _follow(self, block: Block) -> None:
         text = block.text.replace(REDIS_ADDRESS, os.environ.get("DOCS_REDIS_URL", REDIS_ADDRESS))
@@ -107,8 +108,7 @@ class Reader:
             self._loop.run(outcome)
 
     def _stop_background(self) -> None:
-        while self._background:
-            block, expected, process = self._background.pop()
+        for block, expected, process in self._background:
             process.terminate()
             output, _ = process.communicate(timeout=COMMAND_TIMEOUT)
             if process.returncode != 0:
