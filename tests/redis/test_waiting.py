@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import AsyncIterator
 
+import anyio
 import pytest
 import redis
 
@@ -81,6 +82,23 @@ async def test_it_can_be_cancelled_and_asked_again(waiter: Waiter, client: Clien
 
     async with asyncio.timeout(BOUND):
         await task
+
+
+async def test_a_scope_that_is_cancelled_while_it_connects_leaves_no_connection(
+    endpoint: Endpoint, client: Client, waiter: Waiter
+) -> None:
+    """A worker that stops right after its start. anyio cancels again at each turn of the loop, clean-up included."""
+    before = len(client.client_list())
+    for turns in range(40):
+        one: Waiter = type(waiter)(endpoint, LISTS, system_environment(), 5.0)  # type: ignore[call-arg]  # made alike
+        async with anyio.create_task_group() as group:
+            group.start_soon(one.wait)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            group.cancel_scope.cancel()
+        await one.close()
+
+    await until(lambda: len(client.client_list()) == before)
 
 
 async def test_nothing_is_missed_between_two_waits(waiter: Waiter, client: Client) -> None:

@@ -85,9 +85,10 @@ class BestWaiter:
             except BrokerError as error:
                 if len(self._ways) == 1:
                     raise
-                refused = self._ways.pop(0)
-                logger.info("%s falls back to %s: %s", type(refused).__name__, type(self._ways[0]).__name__, error)
+                refused, best = self._ways[:2]
+                logger.info("%s falls back to %s: %s", type(refused).__name__, type(best).__name__, error)
                 await refused.close()
+                del self._ways[0]
 
     async def close(self) -> None:
         await asyncio.gather(*(way.close() for way in self._ways))
@@ -104,6 +105,7 @@ class TrackingWaiter:
         #: The pair: when either is lost, both go.
         self._eye: Session | None = None
         self._ear: Session | None = None
+        self._connecting: asyncio.Task[tuple[Session, Session]] | None = None
         self._notice = asyncio.Event()
         self._closed = False
 
@@ -123,6 +125,9 @@ class TrackingWaiter:
     async def close(self) -> None:
         self._closed = True
         self._notice.set()
+        if self._connecting is not None:
+            self._connecting.cancel()
+            await asyncio.gather(self._connecting, return_exceptions=True)  # who waited for it has gone
         await self._disconnect()
 
     async def _look(self) -> tuple[bool, bool]:
@@ -139,6 +144,16 @@ class TrackingWaiter:
     async def _connected(self) -> tuple[Session, Session]:
         if self._eye is not None and self._eye.alive and self._ear is not None and self._ear.alive:
             return self._eye, self._ear
+        self._refuse_if_closed()
+        if self._connecting is None:
+            self._connecting = asyncio.create_task(self._connect())
+        # A cancelled `wait` leaves it alone: its clean-up would be cancelled too, again and again under anyio.
+        await asyncio.wait([self._connecting])
+        self._refuse_if_closed()
+        connecting, self._connecting = self._connecting, None
+        return connecting.result()
+
+    async def _connect(self) -> tuple[Session, Session]:
         await self._disconnect()
         deadline = asyncio.get_running_loop().time() + self._timeout
         try:
@@ -147,7 +162,6 @@ class TrackingWaiter:
                 ear_id, _ = await ear.request([("CLIENT", "ID"), ("SUBSCRIBE", _INVALIDATIONS)], deadline)
                 self._eye = eye = await self._open()
                 await eye.request([("CLIENT", "TRACKING", "ON", "REDIRECT", ear_id)], deadline)
-            self._refuse_if_closed()
         except BaseException as error:
             await self._disconnect()
             if isinstance(error, TimeoutError):
