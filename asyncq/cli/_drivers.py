@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from asyncq import AsyncQ
+    from asyncq._operating import MessageReader
 
 
 class _Driver(Protocol):
@@ -27,6 +28,14 @@ async def opened(driver: DriverT) -> AsyncGenerator[DriverT]:
         yield driver
     finally:
         await driver.close()
+
+
+def reader_of(queue: AsyncQ) -> MessageReader:
+    """Reads messages as the app's workers do."""
+    from asyncq._operating import MessageReader
+
+    settings = queue.settings
+    return MessageReader(settings.limits, {*settings.accept_content, settings.serializer})
 
 
 def queue_names(queue: AsyncQ, chosen: tuple[str, ...] | None) -> tuple[str, ...]:

@@ -7,12 +7,15 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from asyncq.cli._cancel import cancel
 from asyncq.cli._check import check
+from asyncq.cli._dead import dead
 from asyncq.cli._failures import ExitCode, report
 from asyncq.cli._output import answer
 from asyncq.cli._purge import purge
 from asyncq.cli._queues import queues
 from asyncq.cli._result import result
+from asyncq.cli._scheduled import scheduled
 from asyncq.cli._send import send
 from asyncq.cli._worker import worker
 
@@ -27,6 +30,9 @@ _cli.command()(send)
 _cli.command()(result)
 _cli.command()(queues)
 _cli.command()(purge)
+_cli.command()(cancel)
+_cli.add_typer(scheduled, name="scheduled")
+_cli.add_typer(dead, name="dead")
 _cli.command()(check)
 
 

@@ -50,6 +50,16 @@ QueuesOption = Annotated[
     typer.Option("--queues", "-Q", metavar="A,B", help="These queues, and no others.", show_default=False),
 ]
 
+#: Names of messages; see `asyncq._operating.Selection`.
+NamesArgument = Annotated[
+    list[str],
+    typer.Argument(metavar="ID", help="Ids of tasks, or what the list shows instead of one.", show_default=False),
+]
+
+LimitOption = Annotated[int, typer.Option("--limit", min=1, metavar="N", help="Show no more than this.")]
+
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
+
 TimeoutOption = Annotated[
     float | None,
     typer.Option("--timeout", min=0, metavar="SECONDS", help="Wait no longer than this.", show_default=False),

@@ -13,6 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from asyncq._clock import system_environment
+from asyncq.driver import Broker, DriverConfig
+from asyncq_brokers.sqlite import SQLiteBroker
+
 PATIENCE = 20  # seconds that anything may take before the test fails
 
 SHOP = """
@@ -121,6 +125,17 @@ class Shell:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         return path
+
+    @asynccontextmanager
+    async def broker(self) -> AsyncGenerator[Broker]:
+        """The broker that the shop's commands talk to, beside the block."""
+        url = f"sqlite:///{self.home}/shop.sqlite"
+        broker = SQLiteBroker(DriverConfig(url=url, app="shop", environment=system_environment()))
+        await broker.open()
+        try:
+            yield broker
+        finally:
+            await broker.close()
 
     async def run(
         self,

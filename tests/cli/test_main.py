@@ -7,10 +7,14 @@ import sys
 from importlib.metadata import version
 
 import pytest
+from typer.testing import CliRunner
 
+from asyncq.cli._main import _cli
 from cli.kit import Shell
 
-COMMANDS = ["worker", "send", "result", "queues", "purge", "check"]
+COMMANDS = ["worker", "send", "result", "queues", "purge", "cancel", "scheduled", "dead", "check"]
+#: Those that have further words.
+GROUPS = {"scheduled": ["list", "move"], "dead": ["list", "show", "replay", "drop"]}
 
 
 async def test_the_version(shell: Shell) -> None:
@@ -24,11 +28,23 @@ async def test_help_lists_every_command(shell: Shell) -> None:
         assert command in done.out
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-async def test_each_command_explains_itself(shell: Shell, command: str) -> None:
-    done = await shell.run(command, "-h")
-    assert done.code == 0
-    assert "Where the AsyncQ is" in done.out
+@pytest.mark.parametrize(
+    "words",
+    [[command, *word] for command in COMMANDS for word in ([[each] for each in GROUPS.get(command, [])] or [[]])],
+    ids=" ".join,
+)
+def test_each_command_explains_itself(words: list[str]) -> None:
+    done = CliRunner().invoke(_cli, [*words, "-h"])
+    assert done.exit_code == 0
+    assert "Where the AsyncQ is" in done.output
+
+
+@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("more", [[], ["-h"]], ids=["bare", "-h"])
+def test_each_group_lists_its_commands(group: str, more: list[str]) -> None:
+    done = CliRunner().invoke(_cli, [group, *more])
+    for word in GROUPS[group]:
+        assert f" {word} " in done.output
 
 
 async def test_an_unknown_option_is_exit_code_2(shell: Shell) -> None:
@@ -37,7 +53,15 @@ async def test_an_unknown_option_is_exit_code_2(shell: Shell) -> None:
     assert "--colour" in done.err
 
 
-@pytest.mark.parametrize(("words", "offered"), [("asyncq wo", "worker"), ("asyncq worker --bu", "--burst")])
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("asyncq wo", "worker"),
+        ("asyncq worker --bu", "--burst"),
+        ("asyncq scheduled mo", "move"),
+        ("asyncq scheduled shop:queue --re", "--release"),
+    ],
+)
 def test_the_shell_completes(shell: Shell, words: str, offered: str) -> None:
     environment = {"_ASYNCQ_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
     command = [sys.executable, "-c", "import sys; sys.argv = ['asyncq']; from asyncq.cli import main; main()"]

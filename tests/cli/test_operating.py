@@ -69,7 +69,7 @@ async def test_purge_asks_before(shell: Shell, reply: bytes, code: int, left: in
         os.close(ours)
         os.close(theirs)
     assert done.code == code
-    assert "Delete 1 messages of celery?" in done.err
+    assert "Delete 1 message of celery?" in done.err
     assert await ready(shell) == left
 
 

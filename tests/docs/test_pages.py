@@ -129,10 +129,27 @@ def test_every_option_of_a_call_stands_in_the_docs() -> None:
     assert {name for row in rows("tasks.md", "One call") for name in named(row[0])} == set(SendOptions.__annotations__)
 
 
-@pytest.mark.parametrize("command", ["worker", "send", "result", "queues", "purge", "check"])
+COMMANDS = [
+    "worker",
+    "send",
+    "result",
+    "queues",
+    "purge",
+    "cancel",
+    "scheduled list",
+    "scheduled move",
+    "dead list",
+    "dead show",
+    "dead replay",
+    "dead drop",
+    "check",
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_of_a_command_stands_in_the_docs(command: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "asyncq", command, "--help"],
+        [sys.executable, "-m", "asyncq", *command.split(), "--help"],
         env={**os.environ, "NO_COLOR": "1", "COLUMNS": "200"},
         capture_output=True,
         text=True,
