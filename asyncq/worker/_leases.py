@@ -54,6 +54,15 @@ class LeaseKeeper:
         held = self._held.get(delivery.tag)
         return held is not None and self._clock.monotonic() - held[0] < self._lease / 2
 
+    def end_of(self, delivery: Delivery) -> float:
+        """The monotonic time before which nobody else can have it, as known now."""
+        held = self._held.get(delivery.tag)
+        return 0.0 if held is None else held[0] + self._lease
+
+    def is_over(self, end: float) -> bool:
+        """Whether such a time has come."""
+        return self._clock.monotonic() >= end
+
     async def confirm(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """Extend these now, however long the broker is away; return those that are lost."""
         while True:

@@ -24,6 +24,8 @@ class _Pending(Struct, eq=False):
     done: asyncio.Future[bool] | None = None
     #: Its fate is unknown: being told now that it is not ours any more may only mean that it was settled before.
     repeated: bool = False
+    #: Until then (monotonic) nobody else can have settled it; for those who wait for the answer.
+    lease_end: float = 0.0
 
 
 class Settler:
@@ -50,11 +52,11 @@ class Settler:
 
     async def settle(self, settlement: Settlement) -> bool:
         """Settle with the next batch and wait for it; return whether the delivery was still ours."""
-        pending = _Pending(settlement, asyncio.get_running_loop().create_future())
+        done = asyncio.get_running_loop().create_future()
+        pending = _Pending(settlement, done, lease_end=self._leases.end_of(settlement.delivery))
         self._pending.append(pending)
         self._wanted.set()
-        assert pending.done is not None  # noqa: S101 - made two lines above
-        return await pending.done
+        return await done
 
     def withdraw(self, settlement: Settlement) -> bool:
         """Take back what nobody was told yet; return False when it is too late for that."""
@@ -104,7 +106,9 @@ class Settler:
             self._leases.drop(delivery)
             ours = delivery.tag not in gone
             if pending.done is not None and not pending.done.done():
-                pending.done.set_result(ours)
+                # Gone within its lease: it was settled by us, and only the reply to that was lost.
+                settled_before = pending.repeated and not self._leases.is_over(pending.lease_end)
+                pending.done.set_result(ours or settled_before)
             if not ours and not pending.repeated:
                 self._flow.stats.lost += 1
                 logger.warning(
