@@ -1,4 +1,4 @@
-"""The result backend goes away under load: what has ended waits, unacknowledged, and afterwards every result is there."""
+"""The result backend goes away under load: what has ended waits, unacknowledged; afterwards every result is there."""
 
 from __future__ import annotations
 
