@@ -26,6 +26,10 @@ def declare_tasks(app: AsyncQ, ledger: Ledger) -> None:
         ledger.write("END", ctx.task_id)
         return number
 
+    @app.task(name="durability.stamp")
+    async def stamp(ctx: Context) -> None:
+        ledger.write("RAN", ctx.task_id, repr(time.time()))
+
     @app.task(name="durability.clock")
     async def clock() -> float:
         return time.time()
