@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 
 import anyio
@@ -22,7 +23,8 @@ class Maintenance:
         self._consumer = consumer
         self._clock = clock
         self._backoff = Backoff(dice)
-        self._next = 0.0
+        #: Monotonic seconds of the next round; during a round, of the first thing that was announced meanwhile.
+        self._next = math.inf
         self._poked = asyncio.Event()
 
     def due(self, at: float) -> None:
@@ -44,8 +46,10 @@ class Maintenance:
             await self._sleep(delay)
 
     async def _sleep(self, delay: float) -> None:
-        self._next = self._clock.monotonic() + delay
+        # What was announced during the round may have been parked after the store had been looked at.
+        self._next = min(self._next, self._clock.monotonic() + delay)
         while (left := self._next - self._clock.monotonic()) > 0:
             self._poked.clear()
             with anyio.move_on_after(left):
                 await self._poked.wait()
+        self._next = math.inf
