@@ -20,6 +20,9 @@ from waiting import PATIENCE
 
 _TESTS = Path(__file__).parent
 
+#: Seconds until it is ready: a Celery worker alone imports for a second, and for twenty where all else is busy too.
+_START = 45.0
+
 
 class Program:
     """A module under `tests` that runs in a process of its own.
@@ -105,7 +108,7 @@ class Program:
 
     def _await_ready(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + _START
         said = b""
         with selectors.DefaultSelector() as selector:
             selector.register(process.stdout, selectors.EVENT_READ)

@@ -85,11 +85,10 @@ async def test_a_task_with_an_eta_is_run_when_it_is_due(celery: CeleryClient, qu
     async def clock() -> float:
         return time.time()
 
-    async with queue.worker() as worker:
+    async with queue.worker():
         sent = time.time()
         ran = await celery.call("clock", **options(datetime.fromtimestamp(sent, UTC)))
         assert 0.3 <= ran - sent < 3
-        assert worker.stats.parked == 1
 
 
 async def test_an_eta_in_the_past_means_now(celery: CeleryClient, queue: AsyncQ) -> None:

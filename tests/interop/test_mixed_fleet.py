@@ -13,6 +13,7 @@ from asyncq import AsyncQ, Context
 from asyncq.worker import Worker
 from interop.celery_client import CeleryClient
 from interop.celery_worker import CeleryWorker
+from processes import Program
 from redis_kit import Client
 from waiting import until
 
@@ -125,6 +126,22 @@ async def test_celery_leaves_alone_what_asyncq_holds(
                 end.set()
                 assert await celery.get(task_id) == "asyncq"
     assert runs == [task_id]
+
+
+async def test_celery_runs_what_a_killed_asyncq_worker_was_running(
+    url: str, celery: CeleryClient, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"broker_transport_options": {"visibility_timeout": _VISIBILITY}}
+    heir = CeleryWorker(url, tmp_path, **options)
+    config = {"url": url, "ledger": str(heir.ledger.path), "settings": options}
+    async with Program("interop.asyncq_program", config) as victim:
+        sent = [await celery.send("interop.hold", [str(heir.gate("open").path)]) for _ in range(3)]
+        await until(lambda: len(heir.ledger.entries("HELD")) == len(sent))
+        victim.kill()
+    heir.gate("open").open()
+    async with heir:
+        assert [await celery.get(task_id) for task_id in sent] == ["celery"] * len(sent)
+    assert heir.ledger.runs("HELD") == dict.fromkeys(sent, 2)
 
 
 async def test_asyncq_runs_what_a_dead_celery_worker_held(
