@@ -67,18 +67,16 @@ async def test_a_release_asks_and_puts_everything_back(shell: Shell) -> None:
         assert (await ids(broker, "ready"), await ids(broker, "parked")) == (["a", "b"], [])
 
 
-async def test_a_task_of_next_year_that_is_moved_to_now_runs_now(shell: Shell) -> None:
-    task_id = (await shell.run("send", "shop:queue", "shop.add", "1", "--countdown", "31536000")).out.strip()
-    await shell.run("worker", "shop:queue", "--burst")
-    listed = (await shell.run("scheduled", "shop:queue", "--json")).document["scheduled"]
-    assert [each["id"] for each in listed] == [task_id]
+async def test_a_task_of_a_far_year_that_is_moved_to_now_runs_now(shell: Shell) -> None:
+    async with shell.broker() as broker:
+        await publish(broker, call("a", 1, eta=LATER), until=LATER)
 
-    moved = await shell.run("scheduled", "move", "shop:queue", task_id, "--in", "0")
+    moved = await shell.run("scheduled", "move", "shop:queue", "a", "--in", "0")
 
     assert moved.code == 0
     assert moved.err.startswith("1 moved to ")
     await shell.run("worker", "shop:queue", "--burst")
-    assert json.loads((await shell.run("result", "shop:queue", task_id)).out) == 2
+    assert json.loads((await shell.run("result", "shop:queue", "a")).out) == 2
 
 
 async def test_what_is_not_there_cannot_be_moved_and_the_rest_is(shell: Shell) -> None:
