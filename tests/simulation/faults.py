@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from asyncq.driver import (
@@ -29,13 +30,16 @@ Fault: TypeAlias = Literal["none", "slow", "request lost", "reply lost", "full",
 FAULTS: tuple[Fault, ...] = ("none", "slow", "request lost", "reply lost", "full", "refused")
 
 
+_WELL: Fault = "none"
+
+
 class Effect(NamedTuple):
     """Something that the server has done, in the order in which it did it."""
 
     what: Literal["start", "store", "publish", "settle"]
     #: Of the task, or (settle) the delivery tag.
     key: str
-    #: State of the record, number of the retry, kind of the settlement, tag of the delivery that was started.
+    #: State of the record, number of the retry, kind of the settlement; of a start its delivery tag and retry.
     detail: str
 
 
@@ -43,14 +47,14 @@ class Faults:
     """The faults of the calls to come; after the last of them all goes well."""
 
     def __init__(self, plan: Iterable[Fault] = ()) -> None:
-        self._plan = iter(plan)
+        self._plan: Iterator[Fault] = itertools.chain(plan, itertools.repeat(_WELL))
         self.effects: list[Effect] = []
         #: By tag, what the worker asked for and what it got an answer to.
         self.settlements: dict[str, list[tuple[Literal["asked", "answered"], Settlement]]] = {}
 
     async def request(self, lost: Callable[[], Exception]) -> Fault:
         """Before a call has its effect: raises when it shall have none."""
-        fault = next(self._plan, FAULTS[0])
+        fault = next(self._plan)
         if fault == "request lost":
             raise lost()
         if fault == "slow":
