@@ -459,9 +459,10 @@ class Coordination(Protocol):
     for a key, a prefix, a time, a rate or a capacity that can't be, before anything is done.
     """
 
-    async def put(self, facts: Sequence[Fact], *, if_absent: bool = False) -> list[bool]:
+    async def put(self, facts: Sequence[Fact], *, if_absent: bool = False, if_same: bool = False) -> list[bool]:
         """Write facts, in order. With `if_absent`, False for those whose key was taken, maybe by an earlier one of the
-        batch: what is there stays as it is.
+        batch: what is there stays as it is. With `if_same`, False for those whose key has another value, or none (any
+        more): the time to live of the others begins anew. Not both.
         """
         ...
 

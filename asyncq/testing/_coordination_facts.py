@@ -114,6 +114,20 @@ class Facts(CoordinationFixtures):
         assert await get(coordination, key) in {b"1", None}
         await gone(coordination, key)
 
+    async def test_if_same_only_what_stands_so_is_kept_longer(self, coordination: Coordination, key: str) -> None:
+        """What has gone doesn't come back, and what is somebody else's by now is left alone."""
+        own, other, gone_ = f"{key}.own", f"{key}.other", f"{key}.gone"
+        await put(coordination, own, b"1", ttl=SHORT)
+        await put(coordination, other, b"2", ttl=SHORT)
+        facts = [Fact(key=name, value=b"1", ttl=LONG) for name in (gone_, own, other)]
+
+        assert await within(coordination.put(facts, if_same=True)) == [False, True, False]
+        assert await within(coordination.put([], if_same=True)) == []
+
+        assert await get(coordination, gone_) is None
+        await gone(coordination, other)
+        assert await get(coordination, own) == b"1"
+
     async def test_a_race_has_one_winner(self, crowd: list[Coordination], key: str) -> None:
         values = [b"%d" % number for number in range(CROWD)]
         racers = [put(crowd[number % len(crowd)], key, value, if_absent=True) for number, value in enumerate(values)]

@@ -39,12 +39,13 @@ class _Store:
         self._buckets: dict[str, float] = {}
         self._next_sweep = 0.0
 
-    def put(self, facts: Iterable[Fact], now: float, *, if_absent: bool) -> list[bool]:
+    def put(self, facts: Iterable[Fact], now: float, *, if_absent: bool, if_same: bool) -> list[bool]:
         written: list[bool] = []
         with self._lock:
             self._sweep(now)
             for fact in facts:
-                written.append(not if_absent or self._find(fact.key, now) is None)
+                found = self._find(fact.key, now)
+                written.append(found is None if if_absent else not if_same or found == fact.value)
                 if written[-1]:
                     self._facts[fact.key] = _Entry(fact.value, now + fact.ttl)
         return written
@@ -109,10 +110,10 @@ class MemoryCoordination:
         self._clock = config.environment.clock
         self._turn = turn
 
-    async def put(self, facts: Sequence[Fact], *, if_absent: bool = False) -> list[bool]:
+    async def put(self, facts: Sequence[Fact], *, if_absent: bool = False, if_same: bool = False) -> list[bool]:
         check_facts(facts)
         await self._turn()
-        return self._store.put(facts, self._clock.monotonic(), if_absent=if_absent)
+        return self._store.put(facts, self._clock.monotonic(), if_absent=if_absent, if_same=if_same)
 
     async def get(self, keys: Sequence[str]) -> list[bytes | None]:
         check_keys(keys)

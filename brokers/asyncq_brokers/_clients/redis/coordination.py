@@ -31,11 +31,12 @@ class RedisCoordination:
         #: Never written: see the broker's scripts.
         self._none = f"{prefix}asyncq.none"
 
-    async def put(self, facts: Sequence[Fact], *, if_absent: bool = False) -> list[bool]:
+    async def put(self, facts: Sequence[Fact], *, if_absent: bool = False, if_same: bool = False) -> list[bool]:
         check_facts(facts)
+        condition = "absent" if if_absent else "same" if if_same else ""
         written: list[bool] = []
         for start in range(0, len(facts), _BATCH):
-            arguments: list[str | bytes | int] = [self._prefix, "NX" if if_absent else ""]
+            arguments: list[str | bytes | int] = [self._prefix, condition]
             for fact in facts[start : start + _BATCH]:
                 arguments += (fact.key, fact.value, _milliseconds(fact.ttl))
             answers: list[int] = await self._link.run(_script("put"), [self._none, self._names], arguments)

@@ -45,9 +45,11 @@ class SQLiteCoordination:
         self._clock = clock
         self._next_sweep = clock.monotonic()
 
-    async def put(self, facts: Sequence[Fact], *, if_absent: bool = False) -> list[bool]:
+    async def put(self, facts: Sequence[Fact], *, if_absent: bool = False, if_same: bool = False) -> list[bool]:
         check_facts(facts)
-        return await self._write(partial(_put, facts=facts, if_absent=if_absent)) if facts else []
+        if not facts:
+            return []
+        return await self._write(partial(_put, facts=facts, if_absent=if_absent, if_same=if_same))
 
     async def get(self, keys: Sequence[str]) -> list[bytes | None]:
         check_keys(keys)
@@ -100,12 +102,15 @@ _AMONG = "key IN (SELECT value FROM json_each(?))"
 _SELECT = "SELECT json_group_array(json_array(key, hex(value))) FROM fact WHERE "
 
 
-def _put(db: sqlite3.Connection, now: float, *, facts: Sequence[Fact], if_absent: bool) -> list[bool]:
-    taken = _get(db, now, keys=[fact.key for fact in facts]).keys() if if_absent else ()
+def _put(db: sqlite3.Connection, now: float, *, facts: Sequence[Fact], if_absent: bool, if_same: bool) -> list[bool]:
+    found = _get(db, now, keys=[fact.key for fact in facts]) if if_absent or if_same else {}
     newest: dict[str, Fact] = {}
     written: list[bool] = []
     for fact in facts:
-        written.append(not if_absent or (fact.key not in taken and fact.key not in newest))
+        if if_absent:
+            written.append(fact.key not in found and fact.key not in newest)
+        else:
+            written.append(not if_same or found.get(fact.key) == fact.value)
         if written[-1]:
             newest[fact.key] = fact
     rows = [(fact.key, fact.value, now + fact.ttl) for fact in newest.values()]
