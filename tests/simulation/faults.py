@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -30,9 +29,6 @@ Fault: TypeAlias = Literal["none", "slow", "request lost", "reply lost", "full",
 FAULTS: tuple[Fault, ...] = ("none", "slow", "request lost", "reply lost", "full", "refused")
 
 
-_WELL: Fault = "none"
-
-
 class Effect(NamedTuple):
     """Something that the server has done, in the order in which it did it."""
 
@@ -47,7 +43,7 @@ class Faults:
     """The faults of the calls to come; after the last of them all goes well."""
 
     def __init__(self, plan: Iterable[Fault] = ()) -> None:
-        self._plan: Iterator[Fault] = itertools.chain(plan, itertools.repeat(_WELL))
+        self._plan = _and_then_well(plan)
         self.effects: list[Effect] = []
         #: By tag, what the worker asked for and what it got an answer to.
         self.settlements: dict[str, list[tuple[Literal["asked", "answered"], Settlement]]] = {}
@@ -68,6 +64,12 @@ class Faults:
 
     def note(self, what: Literal["start", "store", "publish", "settle"], key: str, detail: str) -> None:
         self.effects.append(Effect(what, key, detail))
+
+
+def _and_then_well(plan: Iterable[Fault]) -> Iterator[Fault]:
+    yield from plan
+    while True:
+        yield "none"
 
 
 def _broker_lost() -> Exception:
