@@ -24,11 +24,16 @@ class NoBackend(ConfigurationError):
     """Results are asked for, and kept nowhere."""
 
 
+def _unnoticed() -> None:
+    """Nobody wants to know."""
+
+
 class _Waiting(Struct, eq=False):
     """A message that goes with the next flush, and who waits for it."""
 
     publication: Publication
     sent: asyncio.Future[None]
+    leaving: Callable[[], None]
 
 
 class Client:
@@ -47,38 +52,52 @@ class Client:
         self._waiting: list[_Waiting] = []
         self._busy = False
         self._flusher: asyncio.Task[None] | None = None
+        self._closed = False
+        #: Calls that publish.
+        self._under_way = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
 
-    async def publish(self, publication: Publication) -> None:
+    async def publish(self, publication: Publication, *, leaving: Callable[[], None] = _unnoticed) -> None:
         """Store one message; alone, or with others that are sent at this moment.
 
-        A caller that is cancelled hurts nobody else's message; whether its own was stored is then unknown.
+        `leaving` is called when the broker is about to get it; before that the message has certainly not gone out.
+        A caller that is cancelled hurts nobody else's message; whether its own was stored is unknown once it has left.
         Raises BrokerError, ConfigurationError.
         """
+        self._check_open()
         if self._busy:
-            waiting = _Waiting(publication, asyncio.get_running_loop().create_future())
+            waiting = _Waiting(publication, asyncio.get_running_loop().create_future(), leaving)
             self._waiting.append(waiting)
             await waiting.sent
             return
         self._busy = True
+        self._begin()
         try:
-            await self._publish([publication])
+            await self._publish([publication], [leaving])
         except PublishError as error:
             raise error.failures[0] from None
         finally:
-            self._busy = False
             if self._waiting:
-                self._busy = True
                 self._flusher = asyncio.create_task(self._flush(), name="asyncq-flush")
+            else:
+                self._rest()
 
     async def publish_many(self, publications: Sequence[Publication]) -> None:
         """Store all of them in one call. Raises PublishError when some were refused, and as `publish` does."""
-        await self._publish(publications)
+        self._check_open()
+        self._begin()
+        try:
+            await self._publish(publications)
+        finally:
+            self._end()
 
     async def backend(self) -> ResultBackend:
         """The result backend, open. Raises BackendConnectionError; NoBackend where there is none."""
         if self._backend is None:
             async with self._opening:
                 if self._backend is None:
+                    self._check_open()
                     backend = self._make_backend()
                     if backend is None:
                         raise NoBackend("no results are kept: AsyncQ(…, backend=…) says where to keep them")
@@ -102,13 +121,18 @@ class Client:
         return coordination
 
     async def close(self) -> None:
-        """Send what waits, then close the connections."""
+        """Send what is under way and what waits, then close the connections. Nothing can be sent any more."""
+        self._closed = True
         try:
-            if self._flusher is not None:
-                await self._flusher
+            await self._idle.wait()
         finally:
-            broker, self._broker = self._broker, None
-            backend, self._backend = self._backend, None
+            if self._flusher is not None:  # we were cancelled: nobody is made to wait longer
+                self._flusher.cancel()
+                await asyncio.wait([self._flusher])
+            self._fail_waiting()
+            async with self._opening:  # what is being opened is closed, too
+                broker, self._broker = self._broker, None
+                backend, self._backend = self._backend, None
             try:
                 if broker is not None:
                     await broker.close()
@@ -116,14 +140,40 @@ class Client:
                 if backend is not None:
                     await backend.close()
 
-    async def _publish(self, publications: Sequence[Publication]) -> None:
+    def _check_open(self) -> None:
+        if self._closed:
+            raise BrokerConnectionError("the client was closed")
+
+    def _begin(self) -> None:
+        self._under_way += 1
+        self._idle.clear()
+
+    def _end(self) -> None:
+        self._under_way -= 1
+        if self._under_way == 0:
+            self._idle.set()
+
+    def _rest(self) -> None:
+        """Nothing waits: the next message goes out at once."""
+        self._busy = False
+        self._flusher = None
+        self._end()
+
+    def _fail_waiting(self) -> None:
+        _fail(self._waiting, BrokerConnectionError("the client was closed"))
+        self._waiting.clear()
+
+    async def _publish(self, publications: Sequence[Publication], leaving: Sequence[Callable[[], None]] = ()) -> None:
         # The deadline is the driver's, as for every call on the seam: a second one cost a third of a send.
         broker = self._broker or await self._open_broker()
+        for leaves in leaving:
+            leaves()
         await broker.publish(publications)
 
     async def _open_broker(self) -> Broker:
         async with self._opening:
             if self._broker is None:
+                self._check_open()
                 broker = self._make_broker()
                 await broker.open()
                 self._broker = broker
@@ -137,15 +187,13 @@ class Client:
                 if batch:
                     await self._flush_once(batch)
         finally:
-            self._busy = False
-            self._flusher = None
-            _fail(self._waiting, BrokerConnectionError("the client was closed"))
-            self._waiting.clear()
+            self._fail_waiting()
+            self._rest()
 
     async def _flush_once(self, batch: Sequence[_Waiting]) -> None:
         failures: dict[int, Exception] = {}
         try:
-            await self._publish([each.publication for each in batch])
+            await self._publish([each.publication for each in batch], [each.leaving for each in batch])
         except PublishError as error:
             failures = error.failures
         except Exception as error:  # noqa: BLE001 - whatever it is, each sender gets to see it

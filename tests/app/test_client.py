@@ -14,6 +14,7 @@ from app.kit import GatedBroker
 from asyncq import AsyncQ, BrokerError, ConfigurationError, PublishError
 from asyncq.driver import DriverConfig, Publication
 from asyncq.errors import BrokerConnectionError, BrokerFull
+from asyncq.protocol import WireMessage
 
 
 class Bench:
@@ -212,6 +213,49 @@ async def test_closing_sends_what_waits_first() -> None:
     await bench.queue.aclose()
     await asyncio.gather(*sends)
     assert broker.closed == 1
+
+
+async def test_closing_waits_for_what_is_under_way_and_opens_nothing_behind_it() -> None:
+    bench = Bench()
+    broker = await bench.opened()
+    sends = [bench.send(n) for n in range(3)]
+    batch = asyncio.create_task(bench.queue.send_many([bench.queue.signature({"task": "shop.add"})]))
+    await started(*sends, batch)
+    closing = asyncio.create_task(bench.queue.aclose())
+    await started(closing)
+    broker.gate.set()
+    await asyncio.gather(*sends, batch, closing)
+    assert [len(batch) for batch in broker.batches] == [1, 1, 2]
+    assert (len(bench.brokers), broker.closed) == (1, 1)
+
+
+async def test_closing_that_is_cancelled_while_the_first_is_under_way_opens_nothing_behind_it() -> None:
+    bench = Bench()
+    broker = await bench.opened()
+    sends = [bench.send(n) for n in range(3)]
+    await started(*sends)
+    closing = asyncio.create_task(bench.queue.aclose())
+    await started(closing)
+    closing.cancel()
+    await asyncio.wait([closing])
+    broker.gate.set()
+    outcomes = await asyncio.gather(*sends, return_exceptions=True)
+    assert [str(outcome) for outcome in outcomes[1:]] == ["the client was closed"] * 2
+    assert (len(bench.brokers), broker.closed) == (1, 1)
+
+
+async def test_a_client_that_was_closed_sends_nothing_and_opens_nothing() -> None:
+    bench = Bench()
+    await bench.opened()
+    client = bench.queue._clients.current()
+    await bench.queue.aclose()
+    publication = Publication(
+        message=WireMessage(body=b"", headers={}), queue="celery", exchange="", routing_key="celery"
+    )
+    for call in (client.publish(publication), client.publish_many([publication]), client.backend()):
+        with pytest.raises(BrokerConnectionError, match="the client was closed"):
+            await call
+    assert len(bench.brokers) == 1
 
 
 async def test_closing_that_is_cancelled_tells_the_senders() -> None:
