@@ -5,6 +5,8 @@ Both are async generator functions that yield once: what comes before the `yield
 
 from __future__ import annotations
 
+import asyncio
+from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeAlias, TypeVar, cast
@@ -58,12 +60,15 @@ class RunScope:
     def __init__(self) -> None:
         self._stack = AsyncExitStack()
         self._opened: dict[Dependency[Any], Any] = {}
+        self._opening: defaultdict[Dependency[Any], asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def use(self, dependency: Dependency[T], ctx: Context) -> T:
-        """Open it, once a run. Raises what it raises."""
+        """Open it, once a run: a second call waits for the first. Raises what it raises; then the next call tries."""
         if dependency not in self._opened:
-            manager = _managed(dependency.function)(ctx)
-            self._opened[dependency] = await self._stack.enter_async_context(manager)
+            async with self._opening[dependency]:
+                if dependency not in self._opened:
+                    manager = _managed(dependency.function)(ctx)
+                    self._opened[dependency] = await self._stack.enter_async_context(manager)
         return self._opened[dependency]
 
     async def close(self, exc: BaseException | None) -> None:

@@ -210,6 +210,30 @@ async def test_a_dependency_is_opened_once_a_run_and_told_how_it_ended() -> None
     assert story == ["open 0", "roll back", "open 1", "commit"]
 
 
+async def test_a_dependency_that_is_used_side_by_side_is_opened_once() -> None:
+    queue = make_queue()
+    story: list[str] = []
+
+    @queue.dependency
+    async def session(ctx: Context) -> AsyncIterator[int]:
+        story.append("open")
+        await asyncio.sleep(0)
+        if len(story) == 1:
+            raise ConnectionError("not yet")
+        yield len(story)
+        story.append("close")
+
+    @queue.task
+    async def uses(ctx: Context) -> list[int | str]:
+        used = await asyncio.gather(*[ctx.use(session) for _ in range(3)], return_exceptions=True)
+        return [str(each) if isinstance(each, BaseException) else each for each in used]
+
+    async with queue, queue.worker():
+        # Who fails to open it is told so; the next one tries again.
+        assert await (await uses.send()).get(timeout=5) == ["not yet", 2, 2]
+    assert story == ["open", "open", "close"]
+
+
 async def test_a_dependency_that_cannot_close_fails_the_run() -> None:
     queue = make_queue()
 
