@@ -27,7 +27,7 @@ def key_maker(task: str, fn: Callable[..., Any], spec: KeySpec | None, *, takes_
     Raises ConfigurationError for a parameter that the task has not.
     """
     if callable(spec):
-        return lambda args, kwargs: _digest(task, spec(*args, **kwargs))
+        return lambda args, kwargs: _digest(task, _told_by(spec, args, kwargs))
     parameters = parameters_of(fn)[1 if takes_context else 0 :]
     if spec is None:
         positions = {p.name: index for index, p in enumerate(parameters) if p.kind in _POSITIONAL}
@@ -46,6 +46,13 @@ def key_maker(task: str, fn: Callable[..., Any], spec: KeySpec | None, *, takes_
 
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def _told_by(spec: Callable[..., object], args: Sequence[Any], kwargs: Mapping[str, Any]) -> object:
+    try:
+        return spec(*args, **kwargs)
+    except Exception as error:  # a function of the user's, on arguments that anybody may have sent
+        raise EncodeError(f"the key's function raised {type(error).__name__}: {error}") from error
 
 
 def _argument(

@@ -6,12 +6,15 @@ at the counter with each batch that it takes, and reads the facts only when it h
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 import msgspec
 from msgspec import Struct
 
 from asyncq.driver import Coordination, Fact
+
+logger = logging.getLogger(__name__)
 
 #: Seconds that a revocation is kept: longer than most tasks wait for their time. A worker that was away honours it.
 REVOCATION_TTL = 30 * 86400.0
@@ -59,7 +62,11 @@ class Revocations:
             return False
         known: dict[str, Revocation] = {}
         for _, value in await self._coordination.scan(_PREFIX):
-            revocation = _decode(value)
+            try:
+                revocation = _decode(value)
+            except msgspec.DecodeError as error:  # a later version's, say: the others count all the same
+                logger.warning("A revocation can't be read: %s", error)
+                continue
             before = known.get(revocation.task_id)
             if before is None or not before.terminate:
                 known[revocation.task_id] = revocation

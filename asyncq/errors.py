@@ -176,10 +176,16 @@ class Retry(TaskError):
         return f"{text}: {self.exc!r}" if self.exc is not None else text
 
 
+#: Seconds. Whoever asks for more has made a mistake.
+_YEARS = 100 * 365 * 86400.0
+
+
 class Snooze(TaskError):
     """Puts the task aside for `countdown` seconds without using an attempt; made by `ctx.snooze(…)`."""
 
     def __init__(self, countdown: float) -> None:
+        if not 0 <= countdown < _YEARS:
+            raise ValueError(f"snooze: {countdown} is no number of seconds to wait")
         super().__init__(countdown)
         self.countdown = countdown
 

@@ -43,7 +43,9 @@ class Attempt:
         "acknowledged",
         "children",
         "delivery",
+        "ended",
         "ignore_result",
+        "interrupted",
         "lost",
         "message",
         "program",
@@ -86,6 +88,10 @@ class Attempt:
         self.runtime = 0.0
         #: Early ack: the message is gone from the broker.
         self.acknowledged = False
+        #: It has an outcome.
+        self.ended = False
+        #: The worker has cancelled it, because it stops.
+        self.interrupted = False
         #: The lease went to somebody else: this outcome must not be stored.
         self.lost = False
 
@@ -104,7 +110,7 @@ class Attempt:
         )
 
     async def update_state(self, state: str, meta: Any) -> None:
-        if not self.ignore_result:
+        if not (self.ignore_result or self.ended):  # given up, it may go on: a state of its would bury the final one
             await self._surroundings.states.store_state(self, state, meta)
 
     async def store_started(self) -> None:

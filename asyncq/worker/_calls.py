@@ -150,6 +150,8 @@ class _ThreadSlot:
     def occupied_by(self, call: Callable[[], Value]) -> Callable[[], Value]:
         def work() -> Value:
             with self._lock:
+                if self._left:  # given up before it began: the slot is somebody else's already
+                    return None
                 self._working = True
             try:
                 return call()

@@ -18,6 +18,10 @@ from asyncq.worker._flow import Flow
 logger = logging.getLogger(__name__)
 
 
+#: Claims that are given back side by side.
+_AT_ONCE = 100
+
+
 class Claims:
     """Gives claims back: that of a `queued` scope at the start, that of a `running` one at the end."""
 
@@ -55,7 +59,8 @@ class Claims:
     def end(self, attempt: Attempt) -> None:
         """The task has ended for good: others may be sent."""
         claim = claim_of_header(attempt.headers())
-        if claim is not None:
+        # That of a `queued` scope went back when it started.
+        if claim is not None and (claim[1] == "running" or attempt.started_at is None):
             self._release(claim[0], attempt.message.id.encode())
 
     async def run(self) -> None:
@@ -63,16 +68,16 @@ class Claims:
             await self._wanted.wait()
             self._wanted.clear()
             while self._released:
-                key, own = self._released[0]
+                batch = self._released[:_AT_ONCE]
                 try:
-                    await self._coordination.delete([key], if_value=own)
+                    await asyncio.gather(*[self._coordination.delete([key], if_value=own) for key, own in batch])
                 except (BrokerError, BackendError) as error:
                     if not self._backoff.failing:
                         logger.warning("Claims of unique tasks wait to be given back: %s", error)
                     await anyio.sleep(self._backoff.next_delay())
                 else:
                     self._backoff.reset()
-                    del self._released[0]
+                    del self._released[: len(batch)]
             self._flow.notify()
 
     @property

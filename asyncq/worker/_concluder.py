@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 
 from asyncq.driver import Broker, Park, Publication
-from asyncq.errors import BrokerConnectionError, BrokerError, BrokerFull, PublishError
+from asyncq.errors import BackendError, BrokerConnectionError, BrokerError, BrokerFull, PublishError
 from asyncq.worker._attempt import Attempt
 from asyncq.worker._backoff import Backoff
 from asyncq.worker._claims import Claims
@@ -113,14 +113,13 @@ class Concluder:
             return self._judge.conclude(attempt, outcome)
         except Exception as error:  # a hostile __repr__, a fault of ours: this one fails, the batch goes on
             logger.exception("The outcome of %r could not be concluded", attempt)
-            return self._judge.conclude(attempt, Failed(error, retryable=False))
+            return self._judge.give_up(attempt, error)
 
     async def _act(self, conclusions: Sequence[Conclusion]) -> None:
-        records = [c.record for c in conclusions if c.record is not None]
-        if records and self._recorder is not None:
-            await self._recorder.store(records)
-        following = [c for c in conclusions if c.follow_ups]
-        refused = await self._publish(following) if following else set[int]()
+        refused = await self._store(conclusions)
+        following = [c for c in conclusions if c.follow_ups and id(c) not in refused]
+        if following:
+            refused |= await self._publish(following)
         for conclusion in conclusions:
             if id(conclusion) in refused:
                 continue
@@ -130,6 +129,22 @@ class Concluder:
                 self._settler.put(conclusion.settlement)
                 if isinstance(conclusion.settlement, Park):
                     self._maintenance.due(conclusion.settlement.until)
+
+    async def _store(self, conclusions: Sequence[Conclusion]) -> set[int]:
+        """Store the records; return (by `id`) the conclusions whose records the backend refuses for good.
+
+        Those tasks fail instead, with the backend's reason. Where it refuses that as well, the log has it.
+        """
+        recorded = [c for c in conclusions if c.record is not None]
+        if not recorded or self._recorder is None:
+            return set()
+        errors = await self._recorder.store([c.record for c in recorded if c.record is not None])
+        refused: set[int] = set()
+        for position, error in errors.items():
+            conclusion = recorded[position]
+            if conclusion.attempt is not None and not isinstance(conclusion.error, BackendError):
+                self._refuse(conclusion, error, refused)
+        return refused
 
     def _give_back_claim(self, conclusion: Conclusion) -> None:
         attempt = conclusion.attempt
@@ -170,9 +185,15 @@ class Concluder:
         return refused
 
     def _refuse(self, conclusion: Conclusion, reason: Exception, refused: set[int]) -> None:
-        if id(conclusion) not in refused and conclusion.attempt is not None:
-            refused.add(id(conclusion))
+        if id(conclusion) in refused:
+            return
+        refused.add(id(conclusion))
+        if conclusion.attempt is not None:
             self.put((conclusion.attempt, Failed(reason, retryable=False)))
+        elif conclusion.settlement is not None:  # a stranger, which would be gone with its acknowledgement
+            delivery = conclusion.settlement.delivery
+            self._journal.buried(delivery, f"it could not be put off: {reason}")
+            self._settler.put(self._judge.bury(delivery, f"it could not be put off: {reason}"))
 
     def _announce(self, publications: Sequence[Publication]) -> None:
         for publication in publications:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 import traceback
@@ -12,7 +13,7 @@ from msgspec import Struct
 
 from asyncq._definition import TaskOptions
 from asyncq._validation import dump_result
-from asyncq.driver import Ack, Dead, Delivery, Park, Publication, Requeue, Settlement, StoredResult
+from asyncq.driver import Ack, Dead, Delivery, GiveBack, Park, Publication, Requeue, Settlement, StoredResult
 from asyncq.errors import (
     EncodeError,
     InvalidArguments,
@@ -24,12 +25,22 @@ from asyncq.errors import (
     TimeLimitExceeded,
     WorkerLostError,
 )
-from asyncq.protocol import ResultRecord, TaskMessage, dead_letter, describe_exception, encode_result, retry_of
+from asyncq.protocol import (
+    ResultRecord,
+    TaskMessage,
+    dead_letter,
+    describe_exception,
+    encode_result,
+    retry_of,
+    shape_of_args,
+    shape_of_kwargs,
+)
 from asyncq.worker._attempt import Attempt
 from asyncq.worker._outcome import (
     Failed,
     Ignored,
     Interrupted,
+    NotStarted,
     Outcome,
     Rejected,
     RetryAsked,
@@ -39,6 +50,8 @@ from asyncq.worker._outcome import (
 )
 from asyncq.worker._setup import WorkerSetup
 from asyncq.worker._strangers import put_off
+
+logger = logging.getLogger(__name__)
 
 
 class Conclusion(Struct, kw_only=True):
@@ -88,6 +101,18 @@ class Judge:
                 return self._final(attempt, "REVOKED", describe_exception(exc), error=exc)
             case Interrupted():
                 return self._interrupted(attempt)
+            case NotStarted():
+                return Conclusion(attempt=attempt, state="INTERRUPTED", settlement=GiveBack(attempt.delivery))
+
+    def give_up(self, attempt: Attempt, error: Exception) -> Conclusion:
+        """What follows when nothing else could be concluded: FAILURE if that can be, else the dead letters."""
+        try:
+            return self._failure(attempt, error)
+        except Exception:
+            logger.exception("Not even the failure of %r could be recorded", attempt)
+        reason = f"its outcome could not be recorded: {type(error).__name__}"
+        settlement = None if attempt.acknowledged else self.bury(attempt.delivery, reason)
+        return Conclusion(attempt=attempt, state="FAILURE", settlement=settlement, error=error)
 
     # -- one outcome each ------------------------------------------------------------------------------------
 
@@ -116,13 +141,14 @@ class Judge:
         limit = options.max_retries if retry.max_retries is None else retry.max_retries
         if limit is not None and message.retries >= limit:
             spent = f"{message.task}[{message.id}] has used its {limit} retries"
-            return self._failure(attempt, retry.exc if retry.exc is not None else MaxRetriesExceededError(spent))
+            return self._failure(attempt, _reason(retry, spent))
         countdown = retry.countdown
         if countdown is None:
             countdown = backoff(options, message.retries, self._setup.environment.random)
         due = self._clock.wall() + countdown if countdown > 0 else None
         if due is not None and message.expires is not None and due > message.expires.timestamp():
-            return self._failure(attempt, retry.exc or MaxRetriesExceededError(f"{message.task}[{message.id}] expires"))
+            late = f"{message.task}[{message.id}] expires before it could be tried again"
+            return self._failure(attempt, _reason(retry, late))
         follow_up = self._again(attempt, due=due, retries=message.retries + 1)
         # A progress bar of the Celery world reads the waiting time out of this text (clients.md, 39).
         text = f"{traceback_text(retry.exc or retry)}Retry in {math.ceil(countdown)}s"
@@ -237,11 +263,24 @@ class Judge:
         expires = setup.result_expires
         if state == "FAILURE" and setup.result_failure_expires is not None:
             expires = setup.result_failure_expires
-        raw = _encode(record, setup)
-        limit = setup.backend.capabilities.max_record_bytes
-        if limit is not None and len(raw) > limit:
-            raise EncodeError(f"the record has {len(raw):,} bytes; {setup.backend.address} takes {limit:,} at most")
+        try:
+            raw = self._encode(record)
+        except EncodeError:
+            if not setup.result_extended:
+                raise
+            # Arguments that came in another way than results are stored must not cost the result.
+            record.extra |= {"args": shape_of_args(message.args), "kwargs": shape_of_kwargs(message.kwargs)}
+            raw = self._encode(record)
         return StoredResult(task_id=message.id, record=raw, status=state, expires=expires)
+
+    def _encode(self, record: ResultRecord) -> bytes:
+        """Raises EncodeError for what cannot be stored, or is too large for the backend."""
+        setup = self._setup
+        raw = _encode(record, setup)
+        limit = None if setup.backend is None else setup.backend.capabilities.max_record_bytes
+        if limit is not None and len(raw) > limit:
+            raise EncodeError(f"the record has {len(raw):,} bytes; the result backend takes {limit:,} at most")
+        return raw
 
     def _again(self, attempt: Attempt, *, due: float | None, retries: int) -> Publication:
         eta = None if due is None else datetime.fromtimestamp(due, UTC)
@@ -255,6 +294,11 @@ class Judge:
         return Dead(
             delivery, dead_letter(delivery.content, queue=delivery.queue, reason=reason, at=at, attempts=attempts)
         )
+
+
+def _reason(retry: Retry, text: str) -> BaseException:
+    """Why a task fails that may not be tried again."""
+    return MaxRetriesExceededError(text) if retry.exc is None else retry.exc
 
 
 def _ack(attempt: Attempt) -> Settlement | None:

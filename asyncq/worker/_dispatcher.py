@@ -52,31 +52,30 @@ class Dispatcher:
         while True:
             await self._flow.change()
             for attempt in self._startable():
-                self._flow.waiting -= 1
                 self._executor.start(attempt)
 
     def give_back(self) -> None:
         """Return what has not started to its queue, unblamed, in order."""
-        lines = [self._waiting, *self._of_full.values()]
-        for line in lines:
+        for line in [self._waiting, *self._of_full.values()]:
             for attempt in line:
                 self._settler.put(GiveBack(attempt.delivery))
-        count = sum(map(len, lines))
+        self._flow.stats.handed_back += len(self._waiting) + self._flow.aside
+        self._flow.waiting -= len(self._waiting)
+        self._flow.aside = 0
         self._waiting.clear()
         self._of_full.clear()
-        self._flow.waiting -= count
-        self._flow.stats.handed_back += count
 
     def _startable(self) -> Iterator[Attempt]:
         for name, line in list(self._of_full.items()):
             while line and self._flow.slots > 0 and not self._is_full(line[0]):
+                self._flow.aside -= 1
                 yield line.popleft()
             if not line:
                 del self._of_full[name]
         while self._waiting and self._flow.slots > 0:
             attempt = self._waiting.popleft()
+            self._flow.waiting -= 1
             if self._is_full(attempt):
-                self._flow.waiting -= 1
                 self._line_up(attempt)
             else:
                 yield attempt
@@ -90,7 +89,7 @@ class Dispatcher:
         line = self._of_full.setdefault(name, deque())
         if bound is None or len(line) < bound:
             line.append(attempt)
-            self._flow.waiting += 1
+            self._flow.aside += 1
             return
         runtime = max(self._flow.prefetch.mean_runtime, 0.001)
         turn = self._turns.take(name, bound / runtime, soonest=_SHORTEST, latest=_LONGEST)

@@ -23,6 +23,7 @@ from asyncq.worker._outcome import (
     Ignored,
     Interrupted,
     Lost,
+    NotStarted,
     Outcome,
     Rejected,
     RetryAsked,
@@ -49,6 +50,10 @@ class _NotOurs(Exception):
 
 class _NotWanted(Exception):
     """The task expired or was revoked before the first line ran."""
+
+
+class _TooLate(Exception):
+    """The worker stopped before the first line ran."""
 
 
 class Executor:
@@ -85,7 +90,7 @@ class Executor:
         self._in_process = ProcessCaller(threads, around)
         #: Name of a task -> how many of it run.
         self._bounded: Counter[str] = Counter()
-        self._interrupting = False
+        self._stopping = False
 
     def start(self, attempt: Attempt) -> None:
         """Run it now."""
@@ -100,13 +105,24 @@ class Executor:
 
     def interrupt(self) -> None:
         """Cancel whatever runs: the worker stops. The outcomes say `Interrupted`."""
-        self._interrupting = True
-        for task in tuple(self._running.values()):
+        for attempt, task in tuple(self._running.items()):
+            attempt.interrupted = True
             task.cancel()
+
+    def refuse_starts(self) -> None:
+        """What waits for a thread, or for a confirmation, shall not begin any more: the worker stops."""
+        self._stopping = True
+
+    async def join(self, timeout: float) -> None:
+        """Wait until what runs has ended, at most `timeout` seconds."""
+        if self._running:
+            await asyncio.wait(self._running.values(), timeout=timeout)
 
     def abandon(self) -> list[Attempt]:
         """Give up on what doesn't end though it was cancelled (a thread, a swallower); whatever it does is dropped."""
         abandoned, self._running = list(self._running), {}
+        for attempt in abandoned:
+            attempt.ended = True
         self._flow.running -= len(abandoned)
         return abandoned
 
@@ -116,12 +132,13 @@ class Executor:
         except GeneratorExit:
             raise
         except BaseException as exc:  # noqa: BLE001 - the boundary to the user's code: whatever it raises is an outcome
-            outcome = self._outcome_of(exc)
+            outcome = self._outcome_of(attempt, exc)
         if self._running.pop(attempt, None) is None:  # given up meanwhile
             return
         self._end(attempt, outcome)
 
     def _end(self, attempt: Attempt, outcome: Outcome | Lost) -> None:
+        attempt.ended = True
         if attempt.started_at is not None:
             attempt.runtime = self._clock.monotonic() - attempt.started_at
             self._flow.prefetch.note(attempt.runtime)
@@ -153,8 +170,9 @@ class Executor:
         return self._in_process if definition.options.executor == "process" else self._in_thread
 
     async def _begin(self, attempt: Attempt) -> Context:
-        """Do what must be done before the first line of the user's code. Raises _NotOurs, _NotWanted."""
+        """Do what must be done before the first line of the user's code. Raises _NotOurs, _NotWanted, _TooLate."""
         program, delivery = attempt.program, attempt.delivery
+        self._check_started_in_time(attempt)
         self._check_wanted(attempt)
         if not self._leases.is_confirmed(delivery) and await self._leases.confirm([delivery]):
             raise _NotOurs
@@ -163,6 +181,7 @@ class Executor:
             raise _NotWanted("duplicate")
         if not program.acks_late:
             await self._acknowledge(attempt)
+        self._check_started_in_time(attempt)
         if program.track_started:
             await attempt.store_started()
         context = attempt.make_context()
@@ -185,6 +204,11 @@ class Executor:
         if not ours:
             raise _NotOurs
         attempt.acknowledged = True
+
+    def _check_started_in_time(self, attempt: Attempt) -> None:
+        # What is acknowledged must run: it would be lost otherwise.
+        if self._stopping and not attempt.acknowledged:
+            raise _TooLate
 
     def _check_wanted(self, attempt: Attempt) -> None:
         expires = attempt.message.expires
@@ -222,13 +246,15 @@ class Executor:
         )
         self._end(attempt, verdict)
 
-    def _outcome_of(self, exc: BaseException) -> Outcome | Lost:
+    def _outcome_of(self, attempt: Attempt, exc: BaseException) -> Outcome | Lost:
         exc.__traceback__ = _users_part(exc.__traceback__)
         match _steering(exc) or exc:
             case _NotOurs():
                 return Lost()
             case _NotWanted():
                 return Revoked(str(exc))
+            case _TooLate():
+                return NotStarted()
             case Retry() as retry:
                 return RetryAsked(retry)
             case Ignore():
@@ -239,7 +265,7 @@ class Executor:
                 return Rejected(reject)
             case InvalidArguments():
                 return Failed(exc, retryable=False)
-            case asyncio.CancelledError() if self._interrupting:
+            case _ if attempt.interrupted:  # whatever the cancellation became on its way out
                 return Interrupted()
             case _:
                 return Failed(exc)

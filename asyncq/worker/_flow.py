@@ -27,7 +27,7 @@ class WorkerStats(Struct, kw_only=True):
     handed_back: int = 0
     #: Sent to the dead letters: undecodable, unknown, rejected.
     dead: int = 0
-    #: Put aside until their time comes.
+    #: Put aside until their ETA comes.
     parked: int = 0
     #: Outcomes dropped because the delivery had gone to somebody else meanwhile.
     lost: int = 0
@@ -79,6 +79,8 @@ class Flow:
         self.prefetch = Prefetch(concurrency, clock)
         #: Admitted, waiting for a slot.
         self.waiting = 0
+        #: Admitted, and of a task that runs as often as it may: these leave the slots to others.
+        self.aside = 0
         #: In the user's code (or waiting for a thread).
         self.running = 0
         #: Ended, and not yet stored and published.
@@ -109,7 +111,7 @@ class Flow:
     @property
     def idle(self) -> bool:
         """Nothing waits, nothing runs, nothing is left to conclude."""
-        return not (self.waiting or self.running or self.concluding)
+        return not (self.waiting or self.aside or self.running or self.concluding)
 
     def notify(self) -> None:
         """A count has changed in a way that somebody may wait for."""

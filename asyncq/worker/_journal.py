@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from asyncq.driver import Delivery
+from asyncq.driver import Dead, Delivery
 from asyncq.errors import InvalidArguments
 from asyncq.worker._attempt import Attempt
 from asyncq.worker._conclusion import Conclusion
@@ -35,6 +35,8 @@ class Journal:
 
     def _write_other(self, conclusion: Conclusion, attempt: Attempt) -> None:
         stats, error = self._stats, conclusion.error
+        if isinstance(conclusion.settlement, Dead):
+            stats.dead += 1
         match conclusion.state:
             case "FAILURE":
                 stats.failed += 1

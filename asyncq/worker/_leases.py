@@ -30,15 +30,19 @@ class LeaseKeeper:
         self._lease = lease
         # In the order of confirmation, so that the oldest stand first.
         self._held: dict[str, tuple[float, Delivery]] = {}
+        #: Bytes of the messages that are held.
+        self.held_bytes = 0
 
     def hold(self, deliveries: Sequence[Delivery]) -> None:
         """Keep these from now on."""
         for delivery in deliveries:
             self._held[delivery.tag] = (delivery.asked_at, delivery)
+            self.held_bytes += _size(delivery)
 
     def drop(self, delivery: Delivery) -> None:
         """Keep it no longer: it is settled, or lost."""
-        self._held.pop(delivery.tag, None)
+        if self._held.pop(delivery.tag, None) is not None:
+            self.held_bytes -= _size(delivery)
 
     @property
     def held(self) -> int:
@@ -81,8 +85,9 @@ class LeaseKeeper:
         lost = await self._consumer.extend(deliveries)
         gone = {delivery.tag for delivery in lost}
         for delivery in deliveries:
-            # What was settled meanwhile is not held any more, and not to be held again.
-            if self._held.pop(delivery.tag, None) is not None and delivery.tag not in gone:
+            if delivery.tag in gone:
+                self.drop(delivery)
+            elif self._held.pop(delivery.tag, None) is not None:  # else it was settled meanwhile
                 self._held[delivery.tag] = (started, delivery)
         return lost
 
@@ -115,3 +120,8 @@ class LeaseKeeper:
                 break
             due.append(delivery)
         return due
+
+
+def _size(delivery: Delivery) -> int:
+    content = delivery.content
+    return len(content) if isinstance(content, bytes) else len(content.body)

@@ -55,7 +55,11 @@ class Interrupted(Struct, frozen=True):
     """The worker stopped before the function could end."""
 
 
-Outcome: TypeAlias = Succeeded | Failed | RetryAsked | Snoozed | Rejected | Ignored | Revoked | Interrupted
+class NotStarted(Struct, frozen=True):
+    """The worker stopped before the function could begin."""
+
+
+Outcome: TypeAlias = Succeeded | Failed | RetryAsked | Snoozed | Rejected | Ignored | Revoked | Interrupted | NotStarted
 
 
 class Lost(Struct, frozen=True):

@@ -27,8 +27,8 @@ _HOLD = 1.0
 #: Seconds that a reservation outlives its turn: a parked message may come back late.
 _RESERVED = 3600.0
 
-#: Reservations and buckets in memory above which the old ones are looked for.
-_MOST_RESERVED = 10_000
+#: Reservations and buckets in memory above which the old ones are looked for; then when they have doubled.
+_SWEEP_ABOVE = 10_000
 
 
 class LocalBuckets:
@@ -38,6 +38,7 @@ class LocalBuckets:
         self._clock = clock
         #: Bucket -> when its next token is there (monotonic).
         self._next: dict[str, float] = {}
+        self._sweep_above = _SWEEP_ABOVE
 
     def take(self, bucket: str, rate: float, *, soonest: float = 0.0, latest: float = math.inf) -> float:
         """Reserve the next token from `soonest` seconds on; return the seconds until it is there.
@@ -49,8 +50,9 @@ class LocalBuckets:
         if turn - now > latest:
             return latest
         self._next[bucket] = turn + 1 / rate
-        if len(self._next) > _MOST_RESERVED:
+        if len(self._next) > self._sweep_above:
             self._next = {name: when for name, when in self._next.items() if when > now}
+            self._sweep_above = max(_SWEEP_ABOVE, 2 * len(self._next))
         return turn - now
 
 
@@ -76,6 +78,7 @@ class RateGate:
         self._buckets = LocalBuckets(clock)
         #: Ids of calls that were parked until their turn (UNIX seconds), and have a token of this worker then.
         self._reserved: dict[str, float] = {}
+        self._sweep_above = _SWEEP_ABOVE
         self._held: dict[Attempt, asyncio.TimerHandle | None] = {}
         self._asking: asyncio.Queue[Attempt] = asyncio.Queue()
 
@@ -101,8 +104,11 @@ class RateGate:
         while True:
             attempt = await self._asking.get()
             limit = attempt.program.limit
-            if limit is not None and attempt in self._held:
-                self._wait(attempt, await self._fleets_turn(attempt, limit))
+            if limit is None or attempt not in self._held:
+                continue
+            wait = await self._fleets_turn(attempt, limit)
+            if attempt in self._held:  # not given back meanwhile
+                self._wait(attempt, wait)
 
     def give_back(self) -> None:
         """Return what is held to its queue."""
@@ -116,9 +122,10 @@ class RateGate:
 
     def _reserve(self, task_id: str, turn: float) -> None:
         self._reserved[task_id] = turn
-        if len(self._reserved) > _MOST_RESERVED:  # some went to other workers, which have tokens of their own
+        if len(self._reserved) > self._sweep_above:  # some went to other workers, which have tokens of their own
             late = self._clock.wall() - _RESERVED
             self._reserved = {known: when for known, when in self._reserved.items() if when > late}
+            self._sweep_above = max(_SWEEP_ABOVE, 2 * len(self._reserved))
 
     async def _fleets_turn(self, attempt: Attempt, limit: Limit) -> float:
         coordination = self._coordination

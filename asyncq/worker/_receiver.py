@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 
 import anyio
 
-from asyncq.driver import Clock, Consumer, Dead, Delivery, Park
+from asyncq.driver import Clock, Consumer, Dead, Delivery, GiveBack, Park
 from asyncq.errors import BrokerError, DecodeError
 from asyncq.protocol import TaskMessage, decode_task
 from asyncq.worker._attempt import Attempt, Surroundings
@@ -26,6 +27,9 @@ from asyncq.worker._revoker import Revoker
 from asyncq.worker._settler import Settler
 
 logger = logging.getLogger(__name__)
+
+#: Bytes of messages held, from which on nothing more is taken.
+MOST_BYTES = 64 * 1024 * 1024
 
 
 class Receiver:
@@ -80,17 +84,36 @@ class Receiver:
     async def run_once(self) -> None:
         """Take one batch and admit it."""
         room = await self._flow.wait_for_room()
+        while self._leases.held_bytes >= MOST_BYTES:
+            await self._flow.change()
         deliveries = await self._consumer.receive(room)
         if self._backoff.reset():
             logger.info("Receiving again")
         self._leases.hold(deliveries)
         self._journal.received(len(deliveries))
         if self._revoker is not None:
-            await self._revoker.refresh()
+            await self._look_for_revocations(self._revoker, deliveries)
         for delivery in deliveries:
             self._admit(delivery)
 
+    async def _look_for_revocations(self, revoker: Revoker, deliveries: Sequence[Delivery]) -> None:
+        try:
+            await revoker.look()
+        except asyncio.CancelledError:  # the worker stops: these never started
+            for delivery in deliveries:
+                self._settler.put(GiveBack(delivery))
+            self._flow.stats.handed_back += len(deliveries)
+            raise
+
     def _admit(self, delivery: Delivery) -> None:
+        """Send one delivery on its way. Whatever is wrong with it is its own affair, and ends no worker."""
+        try:
+            self._decide(delivery)
+        except Exception as error:
+            logger.exception("A delivery from %s could not be admitted", delivery.queue)
+            self._bury(delivery, f"could not be admitted: {type(error).__name__}")
+
+    def _decide(self, delivery: Delivery) -> None:
         try:
             message = decode_task(delivery.content, limits=self._surroundings.limits, accept=self._accept)
         except DecodeError as error:

@@ -17,35 +17,28 @@ logger = logging.getLogger(__name__)
 
 
 class Recorder:
-    """The way of every record to the backend."""
+    """The way of every record to the backend: one batch at a time, so that the last word on a task stays the last."""
 
     def __init__(self, backend: ResultBackend, dice: random.Random) -> None:
         self._backend = backend
         self._backoff = Backoff(dice)
         self._pending: list[tuple[StoredResult, asyncio.Future[None]]] = []
         self._wanted = asyncio.Event()
+        self._writing = asyncio.Lock()
 
-    async def store(self, records: Sequence[StoredResult]) -> list[bool]:
-        """Store a batch; while the backend is away or full, wait for it. False where a SUCCESS stood already."""
-        while True:
-            try:
-                stored = await self._backend.store(records)
-            except (BackendConnectionError, BackendFull) as error:
-                if not self._backoff.failing:
-                    logger.warning("%d results wait for the backend: %s", len(records), error)
-                await anyio.sleep(self._backoff.next_delay())
-            except BackendError:
-                if len(records) > 1:  # one of them is at fault: find it, and save the others
-                    return [(await self.store([record]))[0] for record in records]
-                logger.exception("The backend refuses the result of task %s: it is dropped", records[0].task_id)
-                return [False]
-            else:
-                if self._backoff.reset():
-                    logger.info("The result backend takes results again")
-                return stored
+    async def store(self, records: Sequence[StoredResult]) -> dict[int, BackendError]:
+        """Store a batch; while the backend is away or full, wait for it.
+
+        Returns, by position, those that it refuses for good.
+        """
+        async with self._writing:
+            return await self._store(records)
 
     async def store_one(self, record: StoredResult) -> None:
-        """Store a record together with others of the moment (STARTED, PROGRESS)."""
+        """Store a record together with others of the moment (STARTED, PROGRESS).
+
+        Cancelled before it was written, it is not written any more: its task may have ended by then.
+        """
         done = asyncio.get_running_loop().create_future()
         self._pending.append((record, done))
         self._wanted.set()
@@ -55,9 +48,38 @@ class Recorder:
         """Write what `store_one` was given."""
         while True:
             await self._wanted.wait()
-            self._wanted.clear()
-            batch, self._pending = self._pending, []
-            await self.store([record for record, _ in batch])
+            async with self._writing:
+                self._wanted.clear()
+                batch = [(record, done) for record, done in self._pending if not done.done()]
+                self._pending = []
+                if batch:
+                    await self._store([record for record, _ in batch])
             for _, done in batch:
                 if not done.done():
                     done.set_result(None)
+
+    async def _store(self, records: Sequence[StoredResult]) -> dict[int, BackendError]:
+        while True:
+            try:
+                await self._backend.store(records)
+            except (BackendConnectionError, BackendFull) as error:
+                if not self._backoff.failing:
+                    logger.warning("%d results wait for the backend: %s", len(records), error)
+                await anyio.sleep(self._backoff.next_delay())
+            except BackendError as error:
+                if len(records) == 1:
+                    logger.error("The backend refuses a record of task %s: %s", records[0].task_id, error)  # noqa: TRY400
+                    return {0: error}
+                return await self._store_one_by_one(records)
+            else:
+                if self._backoff.reset():
+                    logger.info("The result backend takes results again")
+                return {}
+
+    async def _store_one_by_one(self, records: Sequence[StoredResult]) -> dict[int, BackendError]:
+        """Find those that are at fault, and save the others."""
+        refused: dict[int, BackendError] = {}
+        for position, record in enumerate(records):
+            for error in (await self._store([record])).values():
+                refused[position] = error
+        return refused

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 from collections.abc import Callable
@@ -19,29 +20,43 @@ INTERVAL = 1.0
 
 
 class Revoker:
-    """Knows what is revoked. `on_news` is called when there is something new, to end what runs or waits."""
+    """Knows what is revoked. Looked at with each batch, and once a second for the sake of what runs already."""
 
     def __init__(self, revocations: Revocations, dice: random.Random) -> None:
         self._revocations = revocations
         self._backoff = Backoff(dice)
+        #: Something new was read, by whomever.
+        self._news = asyncio.Event()
 
     def revocation_of(self, task_id: str) -> Revocation | None:
         return self._revocations.get(task_id)
 
-    async def refresh(self) -> bool:
-        """Read what is new. While the store is away, what is known counts: a task that could run is not held up."""
+    async def look(self) -> None:
+        """Read what is new before a batch is admitted. While the store is away, what is known counts."""
+        if not self._backoff.failing:  # otherwise `run` asks: a task that could run is not held up by each time-out
+            await self._refresh()
+
+    async def run(self, on_news: Callable[[], None]) -> None:
+        """Call `on_news` whenever there is something new: it ends what runs."""
+        pause = INTERVAL
+        while True:
+            with anyio.move_on_after(pause):
+                await self._news.wait()
+            if self._news.is_set():
+                self._news.clear()
+                on_news()
+            else:
+                pause = await self._refresh()
+
+    async def _refresh(self) -> float:
+        """Read what is new; return the seconds until the next look is due."""
         try:
-            news = await self._revocations.refresh()
+            if await self._revocations.refresh():
+                self._news.set()
         except (BrokerError, BackendError) as error:
             if not self._backoff.failing:
                 logger.warning("Revocations can't be read, tasks run without: %s", error)
-            self._backoff.next_delay()
-            return False
-        self._backoff.reset()
-        return news
-
-    async def run(self, on_news: Callable[[], None]) -> None:
-        while True:
-            await anyio.sleep(INTERVAL)
-            if await self.refresh():
-                on_news()
+            return max(INTERVAL, self._backoff.next_delay())
+        if self._backoff.reset():
+            logger.info("Revocations can be read again")
+        return INTERVAL

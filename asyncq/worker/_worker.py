@@ -17,7 +17,7 @@ from asyncq._middleware import around_run
 from asyncq._resources import Resources, open_lifespans
 from asyncq._revoking import Revocations
 from asyncq.driver import ConsumerOptions, Queue, Requeue
-from asyncq.errors import BackendConnectionError, BrokerConnectionError, ConfigurationError
+from asyncq.errors import BackendConnectionError, BrokerConnectionError, BrokerError, ConfigurationError
 from asyncq.worker._attempt import Surroundings
 from asyncq.worker._backoff import Backoff
 from asyncq.worker._claims import Claims
@@ -211,25 +211,28 @@ class Worker:
 
     async def _main(self) -> None:
         setup = self._setup
-        try:
-            await self._open()
-            async with AsyncExitStack() as stack:
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(setup.broker.close)
+            if setup.backend is not None:
+                stack.push_async_callback(setup.backend.close)
+            if await self._open():
                 resources = await open_lifespans(stack, setup.lifespans)
                 await self._work(_Parts(setup, self._flow, resources, node=self.node))
-        finally:
-            if setup.backend is not None:
-                await setup.backend.close()
-            await setup.broker.close()
 
     async def _work(self, parts: _Parts) -> None:
         try:
             await self._serve(parts)
         finally:
+            # Nothing runs any more, unless a fault of ours or of a driver's has brought us here.
             parts.executor.interrupt()
+            await parts.executor.join(self._setup.kill_grace)
             await parts.consumer.close()
 
-    async def _open(self) -> None:
-        """Connect; a server that is away (it may be starting, as we are) gets `start_timeout` seconds."""
+    async def _open(self) -> bool:
+        """Connect; a server that is away (it may be starting, as we are) gets `start_timeout` seconds.
+
+        Returns False when the worker was told to stop meanwhile.
+        """
         setup, backoff = self._setup, Backoff(self._setup.environment.random)
         clock = setup.environment.clock
         deadline = clock.monotonic() + setup.start_timeout
@@ -240,13 +243,15 @@ class Worker:
                     await setup.backend.open()
                 await setup.broker.declare(setup.queues)
             except (BrokerConnectionError, BackendConnectionError) as error:
-                if clock.monotonic() >= deadline or self._stop.is_set():
+                if clock.monotonic() >= deadline:
                     raise
                 if not backoff.failing:
                     logger.warning("Waiting for a server: %s", error)
-                await anyio.sleep(backoff.next_delay())
+                with anyio.move_on_after(backoff.next_delay()):
+                    await self._stop.wait()
+                    return False
             else:
-                return
+                return True
 
     async def _serve(self, parts: _Parts) -> None:
         """Run the loops, in the order in which they may end: intake, then conclusions, then settlements."""
@@ -284,15 +289,22 @@ class Worker:
         while empty_looks < 2:
             while not (self._flow.idle and parts.leases.held == 0):
                 await self._flow.change()
-            depths = [await self._setup.broker.depth(queue.name) for queue in self._setup.queues]
-            is_empty = self._flow.idle and parts.leases.held == 0 and not any(depth.ready for depth in depths)
-            empty_looks = empty_looks + 1 if is_empty else 0
+            ready = await self._ready_anywhere()
+            empty_looks = empty_looks + 1 if self._flow.idle and parts.leases.held == 0 and not ready else 0
             await anyio.sleep(0.05)
         self.stop()
+
+    async def _ready_anywhere(self) -> bool:
+        try:
+            depths = [await self._setup.broker.depth(queue.name) for queue in self._setup.queues]
+        except BrokerError:  # the receiver tells of it; an unknown depth is no empty queue
+            return True
+        return any(depth.ready for depth in depths)
 
     async def _drain(self, parts: _Parts) -> None:
         """Let running tasks end within `shutdown_timeout`, cancel the rest, conclude what has ended."""
         flow, timeout = self._flow, self._setup.shutdown_timeout
+        parts.executor.refuse_starts()
         parts.dispatcher.give_back()
         parts.gate.give_back()
         if flow.running:
@@ -311,18 +323,24 @@ class Worker:
         with anyio.move_on_after(self._setup.kill_grace / 2):
             while flow.concluding:
                 await flow.change()
+        if flow.concluding:
+            logger.warning("%d outcomes could not be stored or sent in time", flow.concluding)
 
     async def _hand_back(self, parts: _Parts) -> None:
         """See the last settlements off; whatever is held then did not end, or could not be stored."""
         with anyio.move_on_after(self._setup.kill_grace / 2):
-            while parts.settler.busy or (parts.claims is not None and parts.claims.busy):
+            while parts.settler.busy:
                 await self._flow.change()
-            for delivery in parts.leases.deliveries:
+            for delivery in reversed(parts.leases.deliveries):  # each goes to the front: the oldest last
                 parts.settler.put(Requeue(delivery, front=True))
             while parts.leases.held:
                 await self._flow.change()
         if parts.leases.held:
             logger.warning("%d deliveries are unsettled; they come back when their lease ends", parts.leases.held)
+        if parts.claims is not None:
+            with anyio.move_on_after(self._setup.kill_grace / 2):
+                while parts.claims.busy:
+                    await self._flow.change()
 
     async def _until_none_runs(self, *, ignore_stop_now: bool = False) -> None:
         while self._flow.running and (ignore_stop_now or not self._stop_now.is_set()):
