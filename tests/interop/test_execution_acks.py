@@ -12,7 +12,7 @@ from celery.exceptions import Reject as CelerysReject
 from asyncq import AsyncQ, Context, Ignore, Reject
 from interop.celery_client import CeleryClient
 from interop.celery_worker import CeleryWorker
-from redis_kit import Client, consume, make_broker
+from redis_kit import Client
 from waiting import until
 
 pytestmark = pytest.mark.interop
@@ -51,33 +51,6 @@ async def test_a_message_is_unacked_while_a_late_acked_task_runs_and_no_other(
             end.set()
             assert await celery.get(task_id) == "done"
             await until(lambda: not redis.exists(*keys))
-
-
-#: Seconds after which Celery takes an unacknowledged message for lost.
-_VISIBILITY = 1
-
-
-async def test_celery_runs_what_a_dead_asyncq_worker_held(
-    url: str, redis: Client, celery: CeleryClient, tmp_path: Path
-) -> None:
-    """By its own rule, when no asyncq worker is left to do it sooner."""
-    task_id = await celery.send("interop.describe", headers={"tenant": "acme"})
-    broker = make_broker(url)
-    await broker.open()
-    consumer = consume(broker, "celery")
-    assert len(await consumer.receive(1)) == 1
-    await consumer.close()  # what is neither settled nor given back stays taken, as when its process has died
-    await broker.close()
-    assert redis.hlen("unacked") == 1
-    [(_, taken)] = redis.zrange("unacked_index", 0, -1, withscores=True)
-    await until(lambda: redis.time()[0] > taken + _VISIBILITY)
-
-    options: dict[str, Any] = {"broker_transport_options": {"visibility_timeout": _VISIBILITY}}
-    async with CeleryWorker(url, tmp_path, **options):
-        seen = await celery.get(task_id)
-        await until(lambda: redis.hlen("unacked") == 0)
-    assert (seen["id"], seen["headers"]) == (task_id, {"tenant": "acme", "redelivered": True})  # kombu's mark
-    assert seen["delivery_info"]["redelivered"] is True
 
 
 # -- refused ---------------------------------------------------------------------------------------------------
