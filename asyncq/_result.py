@@ -13,7 +13,7 @@ from asyncq._client import Clients, NoBackend
 from asyncq._portal import Portal
 from asyncq._revoking import Revocation, keep_revocation
 from asyncq._settings import Settings
-from asyncq.driver import Environment, StoredResult
+from asyncq.driver import Clock, Environment, StoredResult
 from asyncq.errors import ResultTimeout, TaskRevokedError
 from asyncq.protocol import (
     READY_STATES,
@@ -25,7 +25,7 @@ from asyncq.protocol import (
     encode_result,
 )
 
-__all__ = ["AsyncResult", "ResultReader", "TaskState"]
+__all__ = ["AsyncResult", "ResultReader", "TaskState", "revoked_record"]
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -49,8 +49,6 @@ class TaskState(Struct, frozen=True, kw_only=True):
 
 
 _PENDING = TaskState(status="PENDING")
-#: States that a queued or parked task may have. One that runs and tracks no start has none either: it ends as it ends.
-_NOT_BEGUN = frozenset({"PENDING", "RETRY"})
 _WITH_EXCEPTION = frozenset({"FAILURE", "RETRY", "REVOKED"})
 
 
@@ -109,7 +107,7 @@ class ResultReader:
         await (await self._clients.current().backend()).forget([task_id])
 
     async def revoke(self, task_id: str, *, terminate: bool) -> None:
-        """Keep a revocation, and tell those who wait: until a worker comes to the message may take long."""
+        """Keep a revocation, and tell those who wait where a worker may not do so for long."""
         client = self._clients.current()
         coordination = await client.coordination()
         revocation = Revocation(task_id, terminate=terminate)
@@ -119,19 +117,11 @@ class ResultReader:
         except NoBackend:
             return
         (record,) = await backend.get([task_id])
-        if record is None or self._read(record).status in _NOT_BEGUN:
-            await backend.store([self._revoked(task_id)])
-
-    def _revoked(self, task_id: str) -> StoredResult:
-        settings = self._settings
-        record = ResultRecord(
-            task_id=task_id,
-            status="REVOKED",
-            result=describe_exception(TaskRevokedError("revoked")),
-            date_done=datetime.fromtimestamp(self._environment.clock.wall(), settings.tzinfo),
-        )
-        raw = encode_result(record, serializer=settings.result_serializer, compression=settings.result_compression)
-        return StoredResult(task_id=task_id, record=raw, status="REVOKED", expires=settings.result_expires)
+        status = "PENDING" if record is None else self._read(record).status
+        # PENDING may be a task that runs and tracks no start; the worker that meets a queued one stores it. RETRY is
+        # taken for parked, which it is but for the time of its next attempt.
+        if status == "RETRY" or (terminate and status == "PENDING"):
+            await backend.store([revoked_record(task_id, self._settings, self._environment.clock)])
 
     def _read(self, raw: bytes) -> TaskState:
         record: ResultRecord = decode_result(raw, limits=self._limits, accept=self._accept)
@@ -142,6 +132,18 @@ class ResultReader:
         if record.status in _WITH_EXCEPTION and (info is not None or record.status != "RETRY"):
             info = self._registry.revive(info, traceback=text)
         return TaskState(status=record.status, info=info, traceback=text)
+
+
+def revoked_record(task_id: str, settings: Settings, clock: Clock) -> StoredResult:
+    """What is stored of a task that nobody will run, where no worker is to say so."""
+    record = ResultRecord(
+        task_id=task_id,
+        status="REVOKED",
+        result=describe_exception(TaskRevokedError("revoked")),
+        date_done=datetime.fromtimestamp(clock.wall(), settings.tzinfo),
+    )
+    raw = encode_result(record, serializer=settings.result_serializer, compression=settings.result_compression)
+    return StoredResult(task_id=task_id, record=raw, status="REVOKED", expires=settings.result_expires)
 
 
 class AsyncResult(Generic[R_co]):
@@ -232,8 +234,11 @@ class AsyncResult(Generic[R_co]):
     async def revoke(self, *, terminate: bool = False) -> None:
         """Ask that the task shall not run: REVOKED instead, whether it is queued, parked or comes back for a retry.
 
-        With `terminate` it is cancelled where it runs already (within a second or so). Kept for 30 days, so that a
-        worker that is away honours it, too. Celery's workers know nothing of it.
+        With `terminate` it is cancelled where it runs already (within a second or so), and those who wait are told at
+        once. Without it they are told at once of a task whose state is RETRY, and of any other as soon as a worker
+        meets its message: nobody else knows whether it runs, and then it ends as it ends. (So does a retry that runs at
+        this moment and tracks no start: its value then replaces REVOKED.) Kept for 30 days, so that a worker that is
+        away honours it, too. Celery's workers know nothing of it.
 
         Raises ConfigurationError where neither the broker nor the backend can keep it, BrokerError, BackendError.
         """

@@ -49,8 +49,10 @@ async def _cancel(
     queue: AsyncQ, names: tuple[str, ...], task_ids: Sequence[str], *, terminate: bool
 ) -> tuple[dict[str, str | None], list[Withdrawal]]:
     """The tasks' states before, and what was dropped."""
+    from asyncq._clock import SystemClock
     from asyncq._coordination import coordination_of
     from asyncq._operating import withdraw
+    from asyncq._result import revoked_record
 
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(queue)
@@ -66,6 +68,9 @@ async def _cancel(
         withdrawn: list[Withdrawal] = []
         for name in names if doomed else ():
             withdrawn += await withdraw(broker, name, reader_of(queue), doomed, coordination_of(backend, broker))
+        if backend is not None and withdrawn:
+            # No worker will meet them, so nobody else tells those who wait.
+            await backend.store([revoked_record(each.task_id, queue.settings, SystemClock()) for each in withdrawn])
     return states, withdrawn
 
 

@@ -94,6 +94,59 @@ async def test_a_revoked_task(queue: AsyncQ) -> None:
         await queue.result("a").get()
 
 
+async def test_a_running_task_that_is_revoked_ends_as_it_ends(queue: AsyncQ) -> None:
+    running, release = asyncio.Event(), asyncio.Event()
+
+    @queue.task
+    async def holds() -> int:
+        running.set()
+        await release.wait()
+        return 7
+
+    async with queue, queue.worker():
+        result = await holds.send()
+        await running.wait()
+        await result.revoke()
+        assert await result.status() == "PENDING"
+        release.set()
+        assert await result.get(timeout=5) == 7
+
+
+async def test_a_queued_task_that_is_revoked_ends_when_a_worker_meets_it(queue: AsyncQ) -> None:
+    @queue.task
+    async def never() -> None: ...
+
+    async with queue:
+        result = await never.send()
+        await result.revoke()
+        assert await result.status() == "PENDING"
+        async with queue.worker():
+            with pytest.raises(TaskRevokedError, match="revoked"):
+                await result.get(timeout=5)
+
+
+@pytest.mark.parametrize(
+    ("status", "terminate", "after"),
+    [
+        ("PENDING", True, "REVOKED"),
+        ("RETRY", False, "REVOKED"),
+        ("RETRY", True, "REVOKED"),
+        ("STARTED", True, "STARTED"),
+        ("PROGRESS", False, "PROGRESS"),
+        ("FAILURE", True, "FAILURE"),
+    ],
+)
+async def test_who_waits_is_told_at_once_where_no_worker_will_say_otherwise(
+    queue: AsyncQ, status: str, terminate: bool, after: str
+) -> None:
+    async with queue:
+        if status != "PENDING":
+            await store(queue, "a", status)
+        result = queue.result("a")
+        await result.revoke(terminate=terminate)
+        assert await result.status() == after
+
+
 @pytest.mark.parametrize("foreign", [None, {}, "boom", ["boom"], 5])
 async def test_a_failure_of_another_programs_that_names_no_exception(queue: AsyncQ, foreign: Any) -> None:
     await store(queue, "a", "FAILURE", foreign, traceback={}, date_done="2026-11-21T13:27:33.361Z")
