@@ -58,7 +58,8 @@ class Store:
         self._parked: dict[int, _Message] = {}
         #: A heap of (due, rank). It may still name what is parked no more.
         self._dues: list[tuple[float, int]] = []
-        self._waiters: set[Waiter] = set()
+        #: A dict, and no set, for its order: who waits first is woken first, in each run of a test alike.
+        self._waiters: dict[Waiter, None] = {}
 
     # -- messages in and out
 
@@ -177,12 +178,12 @@ class Store:
         """Its event is set whenever one of the queues may have got something."""
         waiter = Waiter(frozenset(queues), asyncio.get_running_loop(), asyncio.Event())
         with self._lock:
-            self._waiters.add(waiter)
+            self._waiters[waiter] = None
         try:
             yield waiter
         finally:
             with self._lock:
-                self._waiters.discard(waiter)
+                del self._waiters[waiter]
 
     # -- with the lock held
 
