@@ -1,8 +1,9 @@
 """Virtual time: an event loop whose clock jumps to the next timer as soon as nothing is left to do.
 
-Days pass in milliseconds, and a test takes the same course each time, since nothing outside has a say: sockets,
-subprocesses and threads are refused (time would jump past every time-out while a real reply is on its way). It is for
-the memory drivers and for fakes; what talks to a server, a file or a thread is tested on real time.
+Days pass in milliseconds, and nothing outside has a say: sockets, subprocesses and threads are refused (time would jump
+past every time-out while a real reply is on its way). So a test takes the same course each time, but for the order in
+which sets of tasks are cancelled and awaited (asyncio's and anyio's are ordered by address). It is for the memory
+drivers and for fakes; what talks to a server, a file or a thread is tested on real time.
 
     @virtual
     async def test_a_day() -> None:

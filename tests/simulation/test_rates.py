@@ -51,7 +51,7 @@ async def test_a_fleet_of_three_starts_as_many_as_one() -> None:
         for number in range(300):
             await world.send("task", str(number))
         await world.reaches(lambda: len(world.starts) == 300, within=HOUR, every=60)
-        assert all(worker.stats.succeeded > 0 for worker in workers)
+        assert sum(worker.stats.succeeded for worker in workers) == 300
     assert_on_time([start.at for start in world.starts], every=6)
     assert max(Counter(start.name for start in world.starts).values()) == 1
 
@@ -70,11 +70,9 @@ async def test_no_worker_of_three_exceeds_a_limit_of_its_own() -> None:
         for _ in range(300):
             await world.send("task")
         await world.reaches(lambda: len(world.starts) == 300, within=HOUR, every=60)
-    nodes = {start.name for start in world.starts}
-    assert len(nodes) == 3
-    for node in nodes:
+    for node in {start.name for start in world.starts}:
         starts = [start.at for start in world.noted(node)]
-        assert min(later - earlier for earlier, later in itertools.pairwise(starts)) >= 6 - LATE
+        assert all(later - earlier >= 6 - LATE for earlier, later in itertools.pairwise(starts))
     assert world.starts[-1].at <= 300 * 6
 
 
