@@ -106,7 +106,7 @@ def main() -> None:
     app = Celery("interop", broker=_config["url"], backend=_config["url"])
     settings: dict[str, Any] = {
         "accept_content": ["json", "yaml", "msgpack"],
-        "task_default_queue": _config["queue"].partition(",")[0],
+        "task_default_queue": _config["queue"],
         "task_track_started": True,
         "worker_pool": "solo",
         "worker_prefetch_multiplier": 1,
