@@ -87,7 +87,12 @@ class AsyncQ:
         self._middleware = tuple(middleware)
         self._lifespans: list[Lifespan[Any]] = []
         self._outbox = Outbox(
-            Producer(self._settings, self._environment), self._clients, self._portal, self._reader, self._middleware
+            Producer(self._settings, self._environment),
+            self._clients,
+            self._portal,
+            self._reader,
+            self._middleware,
+            clock=self._environment.clock,
         )
 
     def __repr__(self) -> str:

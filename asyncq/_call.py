@@ -31,7 +31,8 @@ class SendOptions(TypedDict, total=False):
     priority: int | None
     #: An id of your own: any text that no other task has.
     task_id: str | None
-    #: Any text: of two sends of a task with the same key within a day, the second gets the handle of the first.
+    #: Any text: of two sends of a task with the same key within a day, the second gets the handle of the first. A task
+    #: that is unique takes none.
     idempotency_key: str | None
     #: Headers of your own, beside the protocol's.
     headers: Mapping[str, Any] | None

@@ -83,12 +83,14 @@ class Client:
             else:
                 self._rest()
 
-    async def publish_many(self, publications: Sequence[Publication]) -> None:
+    async def publish_many(
+        self, publications: Sequence[Publication], *, leaving: Callable[[], None] = _unnoticed
+    ) -> None:
         """Store all of them in one call. Raises PublishError when some were refused, and as `publish` does."""
         self._check_open()
         self._begin()
         try:
-            await self._publish(publications)
+            await self._publish(publications, [leaving])
         finally:
             self._end()
 
@@ -163,7 +165,7 @@ class Client:
         _fail(self._waiting, BrokerConnectionError("the client was closed"))
         self._waiting.clear()
 
-    async def _publish(self, publications: Sequence[Publication], leaving: Sequence[Callable[[], None]] = ()) -> None:
+    async def _publish(self, publications: Sequence[Publication], leaving: Sequence[Callable[[], None]]) -> None:
         # The deadline is the driver's, as for every call on the seam: a second one cost a third of a send.
         broker = self._broker or await self._open_broker()
         for leaves in leaving:

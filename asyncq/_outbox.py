@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from asyncq._call import Call
-from asyncq._client import Clients
+from asyncq._client import Client, Clients
 from asyncq._context import current_context
 from asyncq._middleware import Middleware, Sending, send_through
 from asyncq._portal import Portal
 from asyncq._producer import Outgoing, Producer
+from asyncq._reserving import Reservation, Wanted
 from asyncq._result import AsyncResult, ResultReader
-from asyncq._unique import reserve
+from asyncq.driver import Clock
 from asyncq.errors import AsyncqError, BrokerConnectionError, DuplicateTaskError, PublishError
 
 __all__ = ["Outbox"]
@@ -33,12 +34,15 @@ class Outbox:
         portal: Portal,
         reader: ResultReader,
         middleware: Sequence[Middleware] = (),
+        *,
+        clock: Clock,
     ) -> None:
         self.producer: Producer = producer
         self._middleware = [each for each in middleware if type(each).send is not Middleware.send]
         self._clients = clients
         self._portal = portal
         self._reader = reader
+        self._clock = clock
 
     async def send(self, call: Call) -> AsyncResult[Any]:
         """Send one call. Raises EncodeError, ConfigurationError, BrokerError, and what middleware raises."""
@@ -49,12 +53,12 @@ class Outbox:
     async def send_many(self, calls: Sequence[Call]) -> list[AsyncResult[Any]]:
         """Send calls in one round trip. Raises PublishError when some were refused, and as `send` does."""
         if self._middleware:
-            return await self._send_many_alone([self._send_through(call) for call in calls])
+            return await self._send_many_through(calls)
         batch = [self.producer.prepare(call) for call in calls]
         if not batch:
             return []
         if any(outgoing.claim is not None for outgoing in batch):
-            return await self._send_many_alone([self._send_prepared(outgoing) for outgoing in batch])
+            return await self._send_many_unique(batch)
         try:
             await self._clients.current().publish_many([each.publication for each in batch])
         except PublishError as error:
@@ -73,29 +77,72 @@ class Outbox:
 
     async def _send_prepared(self, outgoing: Outgoing) -> AsyncResult[Any]:
         if outgoing.claim is not None:
-            return await self._send_unique(outgoing)
+            return await self._send_unique(outgoing, Wanted(outgoing.claim, outgoing.task_id))
         await self._clients.current().publish(outgoing.publication)
         return self._sent(outgoing)
 
-    async def _send_unique(self, outgoing: Outgoing) -> AsyncResult[Any]:
-        claim, task_id = outgoing.claim, outgoing.task_id
-        assert claim is not None  # noqa: S101 - the callers have looked
+    async def _send_unique(self, outgoing: Outgoing, wanted: Wanted) -> AsyncResult[Any]:
         client = self._clients.current()
-        coordination = await client.coordination()
-        [holder] = await reserve(coordination, [(claim, task_id)])
+        reservation = await self._reservation(client)
+        [holder] = await reservation.take([wanted])
         if holder is not None:
-            if claim.on_conflict == "raise":
-                raise DuplicateTaskError(outgoing.task, holder)
-            ignored = outgoing.ignored or claim.on_conflict == "skip"
-            return AsyncResult(holder, self._reader, ignored=ignored, duplicate=True)
+            return self._duplicate(outgoing, wanted, holder)
+        left = asyncio.Event()
         try:
-            await client.publish(outgoing.publication)
-        except BrokerConnectionError:
-            raise  # it may have gone out: the claim stays, and expires
-        except AsyncqError:
-            await coordination.delete([claim.key], if_value=task_id.encode())
+            await client.publish(outgoing.publication, leaving=left.set)
+        except BaseException as error:
+            if not left.is_set() or _is_refusal(error):
+                await reservation.give_back([wanted])
             raise
+        await reservation.confirm([wanted])
         return self._sent(outgoing)
+
+    async def _send_many_unique(self, batch: Sequence[Outgoing]) -> list[AsyncResult[Any]]:
+        """All claims in one round trip, then all messages that have theirs, or need none, in another."""
+        client = self._clients.current()
+        reservation = await self._reservation(client)
+        wanted = {index: Wanted(each.claim, each.task_id) for index, each in enumerate(batch) if each.claim is not None}
+        found = zip(wanted, await reservation.take(list(wanted.values())), strict=True)
+        holders = {index: holder for index, holder in found if holder is not None}
+        leaving = [index for index in range(len(batch)) if index not in holders]
+        left = asyncio.Event()
+        failures: dict[int, Exception] = {}
+        try:
+            if leaving:
+                await client.publish_many([batch[index].publication for index in leaving], leaving=left.set)
+        except PublishError as error:
+            failures = {leaving[position]: reason for position, reason in error.failures.items()}
+        except BaseException as error:
+            if not left.is_set() or _is_refusal(error):
+                await reservation.give_back(wanted[index] for index in leaving if index in wanted)
+            raise
+        refused = [index for index, reason in failures.items() if _is_refusal(reason)]
+        await reservation.give_back(wanted[index] for index in refused if index in wanted)
+        await reservation.confirm(wanted[index] for index in leaving if index in wanted and index not in failures)
+        sent = {index: self._sent(batch[index]) for index in leaving if index not in failures}
+        unsent = {batch[index].task_id: reason for index, reason in failures.items()}
+        for index, holder in holders.items():
+            if holder in unsent:  # the first of its kind was in this batch, and was refused
+                failures[index] = unsent[holder]
+                continue
+            try:
+                sent[index] = self._duplicate(batch[index], wanted[index], holder)
+            except DuplicateTaskError as error:
+                failures[index] = error
+        if failures:
+            raise PublishError(failures)
+        return [sent[index] for index in range(len(batch))]
+
+    async def _reservation(self, client: Client) -> Reservation:
+        coordination = await client.coordination()
+        return Reservation(coordination, self._clock, publish_timeout=self.producer.publish_timeout)
+
+    def _duplicate(self, outgoing: Outgoing, wanted: Wanted, holder: str) -> AsyncResult[Any]:
+        """The handle of the task that is there already. Raises DuplicateTaskError where that is asked for."""
+        on_conflict = wanted.claim.on_conflict
+        if on_conflict == "raise":
+            raise DuplicateTaskError(outgoing.task, holder)
+        return AsyncResult(holder, self._reader, ignored=outgoing.ignored or on_conflict == "skip", duplicate=True)
 
     async def _send_through(self, call: Call) -> AsyncResult[Any]:
         task_id = call.options.task_id or self.producer.new_id()
@@ -118,16 +165,29 @@ class Outbox:
             raise RuntimeError(f"{call.name} was not sent: a middleware neither forwarded it nor raised an error")
         return sent[-1]
 
-    async def _send_many_alone(self, sends: Sequence[Awaitable[AsyncResult[Any]]]) -> list[AsyncResult[Any]]:
-        """Each goes its way on its own; the client puts the messages together again."""
-        sent = await asyncio.gather(*sends, return_exceptions=True)
-        failures = {index: each for index, each in enumerate(sent) if isinstance(each, Exception)}
+    async def _send_many_through(self, calls: Sequence[Call]) -> list[AsyncResult[Any]]:
+        """Each goes its way through the middleware on its own; the client puts the messages together again."""
+        outcomes = await asyncio.gather(*map(self._send_through, calls), return_exceptions=True)
+        failures: dict[int, Exception] = {}
+        results: list[AsyncResult[Any]] = []
+        for index, outcome in enumerate(outcomes):
+            if isinstance(outcome, Exception):
+                failures[index] = outcome
+            elif isinstance(outcome, BaseException):
+                raise outcome  # a cancellation from inside, as `send` lets it through
+            else:
+                results.append(outcome)
         if failures:
             raise PublishError(failures)
-        return [each for each in sent if isinstance(each, AsyncResult)]
+        return results
 
     def _sent(self, outgoing: Outgoing) -> AsyncResult[Any]:
         parent = current_context.get()
         if parent is not None:
             parent.children.append([[outgoing.task_id, None], None])
         return AsyncResult(outgoing.task_id, self._reader, ignored=outgoing.ignored)
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """The message is certainly not there."""
+    return isinstance(error, AsyncqError) and not isinstance(error, BrokerConnectionError)

@@ -67,6 +67,8 @@ class Producer:
         self._timezone = settings.tzinfo
         self._limits = settings.limits
         self._plans: dict[str, _Plan] = {}
+        #: Seconds that one publish may take.
+        self.publish_timeout: float = settings.network_timeout
         #: Makes a task's id.
         self.new_id: Callable[[], str] = environment.new_id
         # Names this process as the sender; only the `rpc://` backend reads it, but Celery sends it always.
@@ -76,7 +78,8 @@ class Producer:
     def prepare(self, call: Call) -> Outgoing:
         """Make the message of a call. In a running task the message becomes that task's child.
 
-        Raises EncodeError for arguments that can't travel, ConfigurationError for a queue that isn't there.
+        Raises EncodeError for arguments that can't travel, ConfigurationError for a queue that isn't there and for an
+        idempotency key of a task that is unique.
         """
         options = call.options
         plan = self._plan(call)
@@ -102,11 +105,9 @@ class Producer:
             message.shadow = options.shadow
             message.time_limit = options.time_limit
             message.soft_time_limit = options.soft_time_limit
-        headers, claim = options.headers, None
-        if options.idempotency_key is not None or (call.task is not None and call.task.unique is not None):
-            claim = self._claim(call, message)
-            told = claim.header()
-            headers = headers if told is None else {**(headers or {}), UNIQUE_HEADER: told}
+        claim = self._claim(call, message)
+        told = None if claim is None else claim.header()
+        headers = options.headers if told is None else {**(options.headers or {}), UNIQUE_HEADER: told}
         publication = Publication(
             message=_encode(message, headers, self._limits),
             queue=plan.queue,
@@ -121,11 +122,19 @@ class Producer:
             claim=claim,
         )
 
-    def _claim(self, call: Call, message: TaskMessage) -> Claim:
+    def _claim(self, call: Call, message: TaskMessage) -> Claim | None:
         rule = None if call.task is None else call.task.unique
         key = call.options.idempotency_key
-        if key is not None or rule is None:
-            return claim_of_idempotency_key(call.name, key or "")
+        if key is not None:
+            if rule is not None:
+                # Two claims cannot be put down in one step, and whose handle would a send get that loses both?
+                raise ConfigurationError(
+                    f"{call.name} is unique and takes no idempotency_key: unique=Unique(by=…, scope=86400) says by "
+                    "which arguments two sends within a day are the same"
+                )
+            return claim_of_idempotency_key(call.name, key)
+        if rule is None:
+            return None
         now = self._environment.clock.wall()
         delay = 0.0 if message.eta is None else max(0.0, message.eta.timestamp() - now)
         return claim_of_rule(rule, call.args, call.kwargs, delay=delay)

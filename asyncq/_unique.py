@@ -9,9 +9,8 @@ from typing import Any, Literal, TypeAlias, cast
 from msgspec import Struct
 
 from asyncq._argument_keys import KeyOf, KeySpec, key_maker
-from asyncq.driver import Coordination, Fact
 
-__all__ = ["HEADER", "Claim", "Unique", "UniqueRule", "reserve"]
+__all__ = ["HEADER", "Claim", "Unique", "UniqueRule"]
 
 #: Seconds that a claim of a queued or running task is kept beyond its ETA, should it never be given back.
 CLAIM_TTL = 86400.0
@@ -53,6 +52,8 @@ class Claim(Struct, frozen=True, kw_only=True):
     #: Seconds.
     ttl: float
     on_conflict: OnConflict = "return"
+    #: Kept in full even when nobody knows whether the message has gone out: better not at all than twice.
+    firm: bool = False
 
     def header(self) -> dict[str, Any] | None:
         """What the worker is told, so that it can give the claim back."""
@@ -83,7 +84,7 @@ def claim_of_rule(rule: UniqueRule, args: Sequence[Any], kwargs: Mapping[str, An
 def claim_of_idempotency_key(task: str, key: str) -> Claim:
     """The claim of a key of the caller's own: for a day, a second send with it gets the handle of the first."""
     digest = hashlib.sha256(f"{task}\x00{key}".encode()).hexdigest()[:32]
-    return Claim(key=f"once.{digest}", scope=None, ttl=CLAIM_TTL)
+    return Claim(key=f"once.{digest}", scope=None, ttl=CLAIM_TTL, firm=True)
 
 
 def claim_of_header(headers: Mapping[str, Any]) -> tuple[str, Scope] | None:
@@ -97,21 +98,3 @@ def claim_of_header(headers: Mapping[str, Any]) -> tuple[str, Scope] | None:
     if isinstance(key, str) and key.startswith("unique.") and scope in {"queued", "running"}:
         return key, scope
     return None
-
-
-async def reserve(coordination: Coordination, claims: Sequence[tuple[Claim, str]]) -> list[str | None]:
-    """Put claims down for task ids, in one round trip; of each that is taken, return the id of the task that has it."""
-    facts = [Fact(key=claim.key, value=task_id.encode(), ttl=claim.ttl) for claim, task_id in claims]
-    holders: list[str | None] = [None] * len(facts)
-    # A claim may expire between the two looks; then it is tried again.
-    open_positions = list(range(len(facts)))
-    while open_positions:
-        put = await coordination.put([facts[position] for position in open_positions], if_absent=True)
-        taken = [position for position, done in zip(open_positions, put, strict=True) if not done]
-        if not taken:
-            break
-        values = await coordination.get([facts[position].key for position in taken])
-        for position, value in zip(taken, values, strict=True):
-            holders[position] = None if value is None else value.decode()
-        open_positions = [position for position in taken if holders[position] is None]
-    return holders

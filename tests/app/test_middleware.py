@@ -100,6 +100,24 @@ async def test_a_send_can_be_refused_and_the_others_of_a_batch_go_out() -> None:
         await broker.close()
 
 
+async def test_a_cancellation_from_inside_a_batch_is_not_dropped() -> None:
+    class Cancels(Middleware):
+        async def send(self, sending: Sending, forward: Any) -> None:
+            if sending.args == (13,):
+                raise asyncio.CancelledError
+            await forward()
+
+    queue = make_queue(Cancels())
+
+    @queue.task
+    async def same(x: int) -> int:
+        return x
+
+    async with queue:
+        with pytest.raises(asyncio.CancelledError):
+            await queue.send_many([same.s(1), same.s(13), same.s(2)])
+
+
 async def test_one_that_forwards_nothing_is_told_off() -> None:
     queue = make_queue(Forgets())
 
