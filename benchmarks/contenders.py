@@ -44,7 +44,7 @@ def _celery(name: str, pool: tuple[str, ...], measures: frozenset[str], note: st
         name=name,
         worker=("-m", "celery", "-A", "benchmarks.apps.celery_app", "worker", "-l", "WARNING", *pool, *quiet),
         sender="benchmarks.apps.celery_app:sender",
-        calls=2_000,
+        calls=1_000,
         measures=measures,
         note=note,
     )
@@ -56,7 +56,7 @@ def _taskiq(name: str, broker: str, sender: str, note: str) -> Contender:
         name=name,
         worker=("-m", "taskiq", "worker", f"benchmarks.apps.taskiq_app:{broker}", *options),
         sender=f"benchmarks.apps.taskiq_app:{sender}",
-        calls=4_000,
+        calls=3_000,
         note=note,
     )
 
