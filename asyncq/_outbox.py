@@ -135,7 +135,8 @@ class Outbox:
 
     async def _reservation(self, client: Client) -> Reservation:
         coordination = await client.coordination()
-        return Reservation(coordination, self._clock, publish_timeout=self.producer.publish_timeout)
+        timeout = self.producer.publish_timeout
+        return Reservation(coordination, self._clock, publish_timeout=timeout, ended=self._reader.ended)
 
     def _duplicate(self, outgoing: Outgoing, wanted: Wanted, holder: str) -> AsyncResult[Any]:
         """The handle of the task that is there already. Raises DuplicateTaskError where that is asked for."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import anyio
 from msgspec import Struct
@@ -38,9 +38,17 @@ class Reservation:
     thus keeps others away for a minute or so and not for a day.
     """
 
-    def __init__(self, coordination: Coordination, clock: Clock, *, publish_timeout: float) -> None:
-        """`publish_timeout`: seconds that one publish may take."""
+    def __init__(
+        self,
+        coordination: Coordination,
+        clock: Clock,
+        *,
+        publish_timeout: float,
+        ended: Callable[[Sequence[str]], Awaitable[set[str]]],
+    ) -> None:
+        """`publish_timeout`: seconds that one publish may take. `ended`: tells which of some tasks have ended."""
         self._coordination = coordination
+        self._ended = ended
         self._clock = clock
         self._began = clock.monotonic()
         # A message may have to wait for the publish before its own.
@@ -64,11 +72,24 @@ class Reservation:
                 values = await self._coordination.get([facts[position].key for position in taken])
                 for position, value in zip(taken, values, strict=True):
                     holders[position] = None if value is None else value.decode()
+                await self._clear_ended(wanted, holders, taken)
                 open_positions = [position for position in taken if holders[position] is None]
         except asyncio.CancelledError:
             await self.give_back(wanted)
             raise
         return holders
+
+    async def _clear_ended(self, wanted: Sequence[Wanted], holders: list[str | None], positions: Sequence[int]) -> None:
+        """Claims of tasks that have ended keep nobody away: their worker is about to give them back, or never will."""
+        running = {position: holder for position in positions if (holder := holders[position]) is not None}
+        running = {
+            position: holder for position, holder in running.items() if wanted[position].claim.scope == "running"
+        }
+        ended = await self._ended(list(running.values())) if running else set[str]()
+        for position, holder in running.items():
+            if holder in ended:
+                await self._coordination.delete([wanted[position].claim.key], if_value=holder.encode())
+                holders[position] = None
 
     async def confirm(self, sent: Iterable[Wanted]) -> None:
         """The messages are there: keep their claims for their full time, counted from the send.

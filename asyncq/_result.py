@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar, overload
 
@@ -14,7 +14,7 @@ from asyncq._portal import Portal
 from asyncq._revoking import Revocation, keep_revocation
 from asyncq._settings import Settings
 from asyncq.driver import Clock, Environment, StoredResult
-from asyncq.errors import ResultTimeout, TaskRevokedError
+from asyncq.errors import DecodeError, ResultTimeout, TaskRevokedError
 from asyncq.protocol import (
     READY_STATES,
     ExceptionRegistry,
@@ -106,6 +106,21 @@ class ResultReader:
         """Delete the record."""
         await (await self._clients.current().backend()).forget([task_id])
 
+    async def ended(self, task_ids: Sequence[str]) -> set[str]:
+        """Which of these have a final state; none where results are kept nowhere."""
+        try:
+            backend = await self._clients.current().backend()
+        except NoBackend:
+            return set()
+        records = zip(task_ids, await backend.get(task_ids), strict=True)
+        return {task_id for task_id, record in records if record is not None and self._is_final(record)}
+
+    def _is_final(self, raw: bytes) -> bool:
+        try:
+            return self._read(raw).ready
+        except DecodeError:  # another program's, of which nobody can say
+            return False
+
     async def revoke(self, task_id: str, *, terminate: bool) -> None:
         """Keep a revocation, and tell those who wait where a worker may not do so for long."""
         client = self._clients.current()
@@ -118,9 +133,9 @@ class ResultReader:
             return
         (record,) = await backend.get([task_id])
         status = "PENDING" if record is None else self._read(record).status
-        # PENDING may be a task that runs and tracks no start; the worker that meets a queued one stores it. RETRY is
-        # taken for parked, which it is but for the time of its next attempt.
-        if status == "RETRY" or (terminate and status == "PENDING"):
+        # A task in either state may be running all the same, if it tracks no start. Terminated, it ends as this says;
+        # otherwise the worker that meets its message says it.
+        if terminate and status in {"PENDING", "RETRY"}:
             await backend.store([revoked_record(task_id, self._settings, self._environment.clock)])
 
     def _read(self, raw: bytes) -> TaskState:
@@ -235,10 +250,9 @@ class AsyncResult(Generic[R_co]):
         """Ask that the task shall not run: REVOKED instead, whether it is queued, parked or comes back for a retry.
 
         With `terminate` it is cancelled where it runs already (within a second or so), and those who wait are told at
-        once. Without it they are told at once of a task whose state is RETRY, and of any other as soon as a worker
-        meets its message: nobody else knows whether it runs, and then it ends as it ends. (So does a retry that runs at
-        this moment and tracks no start: its value then replaces REVOKED.) Kept for 30 days, so that a worker that is
-        away honours it, too. Celery's workers know nothing of it.
+        once. Without it they are told as soon as a worker meets its message: nobody else knows whether it runs, and
+        then it ends as it ends. Kept for 30 days, so that a worker that is away honours it, too. Celery's workers know
+        nothing of it.
 
         Raises ConfigurationError where neither the broker nor the backend can keep it, BrokerError, BackendError.
         """

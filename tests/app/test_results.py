@@ -129,7 +129,7 @@ async def test_a_queued_task_that_is_revoked_ends_when_a_worker_meets_it(queue: 
     ("status", "terminate", "after"),
     [
         ("PENDING", True, "REVOKED"),
-        ("RETRY", False, "REVOKED"),
+        ("RETRY", False, "RETRY"),
         ("RETRY", True, "REVOKED"),
         ("STARTED", True, "STARTED"),
         ("PROGRESS", False, "PROGRESS"),

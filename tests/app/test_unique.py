@@ -196,3 +196,23 @@ async def test_a_parameter_that_is_none_is_refused_at_the_declaration(queue: Asy
 )
 def test_a_hostile_header_reaches_no_other_fact(header: object) -> None:
     assert claim_of_header({HEADER: header}) is None
+
+
+async def test_a_claim_that_nobody_gave_back_keeps_nobody_away_once_its_task_has_ended(queue: AsyncQ) -> None:
+    """A Celery worker ran it, or a worker died right after it had stored the result."""
+    from asyncq.driver import StoredResult
+    from asyncq.protocol import ResultRecord, encode_result
+
+    @queue.task(unique=True)
+    async def only() -> int:
+        return 1
+
+    first = await only.send()
+    backend = queue.make_backend()
+    assert backend is not None
+    record = encode_result(ResultRecord(task_id=first.task_id, status="SUCCESS", result=1))
+    await backend.store([StoredResult(task_id=first.task_id, record=record, status="SUCCESS", expires=60)])
+    second = await only.send()
+    assert not second.duplicate
+    assert (await only.send()).task_id == second.task_id
+    await backend.close()
