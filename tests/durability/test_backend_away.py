@@ -25,7 +25,7 @@ from waiting import until
 pytestmark = pytest.mark.slow
 
 #: Seconds that the backend is away.
-_AWAY = 5.0
+_AWAY = 10.0
 
 _CONCURRENCY = 20
 
