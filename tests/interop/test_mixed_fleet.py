@@ -131,7 +131,7 @@ async def test_celery_leaves_alone_what_asyncq_holds(
 
 
 async def test_celery_runs_what_a_killed_asyncq_worker_was_running(
-    url: str, celery: CeleryClient, tmp_path: Path
+    url: str, redis: Client, celery: CeleryClient, tmp_path: Path
 ) -> None:
     options: dict[str, Any] = {"broker_transport_options": {"visibility_timeout": _VISIBILITY}}
     heir = CeleryWorker(url, tmp_path, **options)
@@ -141,6 +141,9 @@ async def test_celery_runs_what_a_killed_asyncq_worker_was_running(
         await until(lambda: len(heir.ledger.entries("HELD")) == len(sent))
         victim.kill()
     heir.gate("open").open()
+    # Celery looks when it starts, and then not for a long while.
+    last_renewed = max(score for _, score in redis.zrange("unacked_index", 0, -1, withscores=True))
+    await until(lambda: _now(redis) > last_renewed + _VISIBILITY)
     async with heir:
         assert [await celery.get(task_id) for task_id in sent] == ["celery"] * len(sent)
     assert heir.ledger.runs("HELD") == dict.fromkeys(sent, 2)
