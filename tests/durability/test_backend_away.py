@@ -49,7 +49,7 @@ class Outage(NamedTuple):
 @pytest.fixture
 def store() -> Iterator[RedisServer]:
     """The server of the results alone, which keeps its data."""
-    with RedisServer(appendonly="yes") as store:
+    with RedisServer(appendonly="yes", appendfsync="always") as store:
         yield store
 
 
