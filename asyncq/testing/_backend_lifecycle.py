@@ -23,7 +23,7 @@ from asyncq.testing._backend_kit import (
     store,
     success,
 )
-from asyncq.testing._kit import cancel_everywhere, within
+from asyncq.testing._kit import LATE, cancel_everywhere, within
 
 
 class BackendLife(BackendFixtures):
@@ -106,10 +106,10 @@ class BackendLife(BackendFixtures):
 
         async with freeze():
             with pytest.raises(BackendConnectionError):
-                await within(backend.store([result(task, b"refused?")]), 0.5 + 1.5)
+                await within(backend.store([result(task, b"refused?")]), 0.5 + LATE)
             for call in calls:
                 with contextlib.suppress(BackendConnectionError):
-                    await within(call(), 0.5 + 1.5)
+                    await within(call(), 0.5 + LATE)
 
         await reconnected(lambda: backend.get([task]))
         await store(backend, task, b"after")

@@ -29,7 +29,7 @@ from asyncq.testing._broker_kit import (
     skip_without,
     take,
 )
-from asyncq.testing._kit import cpu_share, environment, running, wall, within
+from asyncq.testing._kit import LATE, cpu_share, environment, running, wall, within
 
 #: Microseconds after which a receive is disturbed, so that it is caught at another stage each time.
 PAUSES = (0, 1, 20, 50, 100, 200, 400, 800, 1500)
@@ -218,11 +218,11 @@ class Frozen(BrokerFixtures):
 
         async with freeze():
             with pytest.raises(BrokerConnectionError):
-                await within(broker.publish([publication(queue, b"refused")]), 0.5 + 1.5)
+                await within(broker.publish([publication(queue, b"refused")]), 0.5 + LATE)
             for call in calls:
                 with contextlib.suppress(BrokerConnectionError):
-                    await within(call(), 0.5 + 1.5)
-            await within(consumer.close(), 1.0)
+                    await within(call(), 0.5 + LATE)
+            await within(consumer.close(), 1.0 + LATE)
 
         await reconnected(lambda: broker.depth(queue.name))
         await publish(broker, queue, b"after")
@@ -232,5 +232,5 @@ class Frozen(BrokerFixtures):
         late = make_broker(timeout=0.5)
         async with freeze():
             with contextlib.suppress(BrokerConnectionError):
-                await within(late.open(), 0.5 + 1.5)
+                await within(late.open(), 0.5 + LATE)
             await within(late.close(), 2.0)

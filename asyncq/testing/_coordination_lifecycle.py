@@ -22,7 +22,7 @@ from asyncq.testing._coordination_kit import (
     put,
     reconnected,
 )
-from asyncq.testing._kit import cancel_everywhere, within
+from asyncq.testing._kit import LATE, cancel_everywhere, within
 
 
 class CancellingCoordination(CoordinationFixtures):
@@ -128,10 +128,10 @@ class CoordinationLife(CoordinationFixtures):
 
         async with freeze():
             with pytest.raises(CONNECTION_ERRORS):
-                await within(coordination.incr(key, ttl=LONG), 0.5 + 1.5)
+                await within(coordination.incr(key, ttl=LONG), 0.5 + LATE)
             for call in _calls(coordination, f"{key}.frozen"):
                 with contextlib.suppress(*CONNECTION_ERRORS):
-                    await within(call(), 0.5 + 1.5)
+                    await within(call(), 0.5 + LATE)
 
         await reconnected(lambda: coordination.get([key]))
         await put(coordination, key, b"after")

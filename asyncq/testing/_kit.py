@@ -15,6 +15,9 @@ from asyncq._clock import system_environment
 #: Seconds after which a wait counts as a hang. No test gets better by its being short.
 BOUND = 15.0
 
+#: Seconds that a call may take beyond its own deadline: a busy machine is late, a hang is later.
+LATE = 5.0
+
 environment = system_environment()
 wall = environment.clock.wall
 

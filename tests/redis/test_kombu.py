@@ -185,7 +185,7 @@ async def test_what_a_dead_celery_held_comes_back_by_its_rule(
 
     assert [number_of(delivery.content) for delivery in taken] == [1, 2, 3]
     assert all(delivery.redelivered for delivery in taken)
-    assert not client.exists("unacked_mutex")
+    await until(lambda: not client.exists("unacked_mutex"))
 
 
 async def test_a_named_exchange_is_restored_through_its_binding(

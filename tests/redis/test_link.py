@@ -27,7 +27,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from asyncq._clock import system_environment
 from asyncq.errors import BrokerConnectionError, BrokerError, BrokerFull, ConfigurationError
-from asyncq_brokers._clients.redis import BROKER_ERRORS, Link, Script, parse_endpoint, translate
+from asyncq_brokers._clients.redis import BROKER_ERRORS, Link, Script, parse_endpoint, session, translate
 from asyncq_brokers._clients.redis.endpoint import Endpoint
 from redis_kit import BOUND, Client
 from servers import RedisServer, free_port
@@ -221,7 +221,7 @@ async def test_a_connection_that_is_cancelled_while_it_is_made_leaves_nothing_op
 
 
 async def test_it_works_without_hiredis(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asyncq_brokers._clients.redis.session._pack_fast", None)
+    monkeypatch.setattr(session, "_pack_fast", None)
 
     assert await link.call("ECHO", "ünï\r\ncode with spaces") == "ünï\r\ncode with spaces".encode()
     assert await link.calls([("ECHO", b"\0\xff"), ("ECHO", 5)]) == [b"\0\xff", b"5"]
