@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 __all__ = ["Watcher"]
 
@@ -15,8 +15,10 @@ class Watcher:
     memory than it watches tasks.
     """
 
-    def __init__(self, task_ids: Iterable[str]) -> None:
+    def __init__(self, task_ids: Iterable[str], *, is_end: Callable[[bytes], bool] | None = None) -> None:
+        """`is_end` knows a final record, where others may write another one after it: an unread end is kept then."""
         self.task_ids = frozenset(task_ids)
+        self._is_end = is_end
         self.loop = asyncio.get_running_loop()
         self._unread: dict[str, bytes] = {}
         self._versions: dict[str, int] = {}
@@ -28,7 +30,9 @@ class Watcher:
         if version <= self._versions.get(task_id, -1):
             return
         self._versions[task_id] = version
-        self._unread.pop(task_id, None)  # it stands where its newest change does
+        unread = self._unread.pop(task_id, None)  # it stands where its newest change does
+        if unread is not None and self._is_end is not None and self._is_end(unread) and not self._is_end(record):
+            record = unread
         self._unread[task_id] = record
         self._something.set()
 

@@ -274,6 +274,22 @@ async def test_repeated_states_are_told_in_order(backend: RedisBackend) -> None:
     assert seen == sorted(set(seen))
 
 
+@pytest.mark.parametrize("final", ["SUCCESS", "FAILURE"])
+async def test_a_retry_that_celery_stores_too_late_does_not_hide_the_end(
+    backend: RedisBackend, client: Client, final: str
+) -> None:
+    """A Celery worker sends the next attempt first and stores RETRY then: somebody else may have ended the task."""
+    task_id = new_id()
+    end, late = record(task_id, final).record, record(task_id, "RETRY").record
+    async with asyncio.timeout(BOUND), backend.watch([task_id]) as changes:
+        await until(lambda: bool(client.pubsub_channels(key(task_id))))
+
+        with client.pipeline(transaction=True) as pipeline:  # so that both arrive together
+            pipeline.publish(key(task_id), end).publish(key(task_id), late).execute()
+
+        assert await anext(changes) == (task_id, end)
+
+
 async def test_a_closed_backend_is_followed_no_more(new_backend: NewBackend) -> None:
     backend = await new_backend()
     await backend.close()

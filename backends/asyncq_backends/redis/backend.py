@@ -9,8 +9,6 @@ from hashlib import sha1
 from importlib.resources import files
 
 from asyncq.driver import BackendCapabilities, DriverConfig, StoredResult
-from asyncq.errors import DecodeError
-from asyncq.protocol import decode_result
 from asyncq_brokers._clients.redis import (
     BACKEND_ERRORS,
     Link,
@@ -21,14 +19,12 @@ from asyncq_brokers._clients.redis import (
 )
 
 from .listener import Listener
+from .records import status_of
 
 __all__ = ["RedisBackend"]
 
 #: Records a script call: Redis serves nobody else meanwhile.
 _BATCH = 500
-
-#: Serialisers that a foreign record may be decoded with, to see its state. Pickle is not among them.
-_ACCEPT = ("json", "msgpack", "yaml")
 
 _CAPABILITIES = BackendCapabilities(shared=True, push=True, max_record_bytes=512 * 1024 * 1024)
 
@@ -125,16 +121,9 @@ class RedisBackend:
         for position, value in zip(positions, current, strict=True):
             if value is None:
                 wanted[position] = ""
-            elif not _is_success(value):
+            elif status_of(value) != "SUCCESS":
                 wanted[position] = sha1(value, usedforsecurity=False).hexdigest()
         return wanted
-
-
-def _is_success(value: bytes) -> bool:
-    try:
-        return decode_result(value, accept=_ACCEPT).status == "SUCCESS"
-    except DecodeError:
-        return False
 
 
 @cache

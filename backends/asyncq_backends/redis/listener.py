@@ -10,8 +10,11 @@ from itertools import islice
 from random import Random
 
 from asyncq.errors import AsyncqError, BackendConnectionError
+from asyncq.protocol import READY_STATES
 from asyncq_backends._watcher import Watcher
 from asyncq_brokers._clients.redis import BACKEND_ERRORS, Command, Endpoint, Session
+
+from .records import status_of
 
 __all__ = ["Listener"]
 
@@ -102,7 +105,7 @@ class Listener:
             raise BackendConnectionError("the result backend is closed")
         if self._task is None:
             self._task = asyncio.create_task(self._run())
-        watcher = Watcher(task_ids)
+        watcher = Watcher(task_ids, is_end=_is_end)
         for task_id in watcher.task_ids:
             self._channels.setdefault(task_id, _Channel()).watchers.add(watcher)
         self._unlooked |= watcher.task_ids
@@ -211,6 +214,15 @@ class Listener:
         channel = self._channels.get(task_id)
         if channel is not None:
             channel.hear(task_id, record)
+
+
+def _is_end(record: bytes) -> bool:
+    """Whether nobody waits any longer who was told of this.
+
+    A Celery worker sends a retry and stores RETRY then. When another worker has ended the task in between, that RETRY
+    comes after the end, and whoever were told of the last change alone would wait for ever.
+    """
+    return status_of(record) in READY_STATES
 
 
 def _batches(task_ids: Collection[str]) -> Iterator[list[str]]:
