@@ -26,7 +26,7 @@ Events and remote control will have theirs, a `Broadcaster` with `broadcast` and
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, MutableMapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
@@ -343,8 +343,12 @@ class Broker(Protocol):
         """A consumer of these queues; nothing is taken before its first `receive`."""
         ...
 
-    async def release(self, node: str) -> int:
-        """Give back at once everything that the (dead) node holds, in the order it was taken. Returns how many."""
+    async def release(self, node: str, *, ended: Collection[str] = ()) -> int:
+        """Give back at once everything that the (dead) node holds, in the order it was taken. Returns how many.
+
+        Its deliveries with the tags in `ended` are acknowledged instead: their tasks had come to their end, and only
+        that was still to be said.
+        """
         ...
 
     async def depth(self, queue: str) -> QueueDepth: ...

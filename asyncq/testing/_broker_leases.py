@@ -118,6 +118,20 @@ class Releases(BrokerFixtures):
         assert [delivery.redelivered for delivery in again] == [True, True, False, False]
         assert await within(dead.extend([held[0], held[2]])) == [held[0], held[2]]
 
+    async def test_what_it_had_ended_is_acknowledged(
+        self, new_broker: NewBroker, broker: Broker, queue: Queue, consume: Consume
+    ) -> None:
+        needs_sight_of_others(broker)
+        await publish(broker, queue, *numbered(3))
+        dead, alive = consume(await new_broker(), queue, node="dead@contract"), consume(broker, queue)
+        [kept] = await take(alive, 1)
+        held = await take(dead, 2)
+
+        assert await within(broker.release("dead@contract", ended={held[0].tag, kept.tag, "unheard-of"})) == 1
+
+        assert bodies(await take(alive, 1)) == bodies([held[1]])
+        assert await within(alive.extend([kept])) == []
+
     async def test_other_nodes_keep_theirs(self, broker: Broker, queue: Queue, consume: Consume) -> None:
         needs_sight_of_others(broker)
         await publish(broker, queue, b"0")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, cast
 
 from asyncq.driver import (
@@ -72,9 +72,9 @@ class MemoryBroker:
         """The consumer is closed."""
         self._consumers.discard(consumer)
 
-    async def release(self, node: str) -> int:
+    async def release(self, node: str, *, ended: Collection[str] = ()) -> int:
         await self.turn()
-        return self.store.release(node)
+        return self.store.release(node, ended)
 
     async def depth(self, queue: str) -> QueueDepth:
         await self.turn()

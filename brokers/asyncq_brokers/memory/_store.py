@@ -124,9 +124,12 @@ class Store:
                     message.expires = expires
         return lost
 
-    def release(self, node: str) -> int:
-        """Give back what the node holds; it may have begun some of it."""
+    def release(self, node: str, ended: Collection[str]) -> int:
+        """Give back what the node holds, and forget what had ended; it may have begun some of the rest."""
         with self._lock:
+            for tag in ended:
+                if tag in self._leased and self._leased[tag].node == node:
+                    del self._leased[tag]
             return self._take_away(lambda message: message.node == node)
 
     def housekeep(self, *, monotonic: float, wall: float) -> float:

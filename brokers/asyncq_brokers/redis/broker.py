@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from asyncq.driver import (
     BrokerCapabilities,
@@ -119,8 +119,8 @@ class RedisBroker:
         self._consumers = [*(other for other in self._consumers if not other.closed), consumer]
         return consumer
 
-    async def release(self, node: str) -> int:
-        return await self._operator.release(node)
+    async def release(self, node: str, *, ended: Collection[str] = ()) -> int:
+        return await self._operator.release(node, ended)
 
     async def depth(self, queue: str) -> QueueDepth:
         return await self._operator.depth(queue)

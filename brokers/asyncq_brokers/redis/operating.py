@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from hashlib import sha256
 
 from asyncq.driver import Environment, Place, QueueDepth, Stored
@@ -29,9 +29,10 @@ class Operator:
         self._environment = environment
         self._deliveries = Deliveries(link, keys)
 
-    async def release(self, node: str) -> int:
+    async def release(self, node: str, ended: Collection[str]) -> int:
         tags = [tag.decode() for tag in await self._link.call("ZRANGE", self._keys.leases, 0, -1)]
         held = [tag for tag in tags if tag.rsplit("/", 2)[0] == node]
+        await self._deliveries.ack([tag for tag in held if tag in ended])
         return await self._deliveries.put_back("held", held, started=True)
 
     async def depth(self, queue: str) -> QueueDepth:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -80,8 +80,8 @@ class SQLiteBroker:
         """The consumer is closed."""
         self._consumers.discard(consumer)
 
-    async def release(self, node: str) -> int:
-        return await self.connection.run(partial(_rows.release, node=node))
+    async def release(self, node: str, *, ended: Collection[str] = ()) -> int:
+        return await self.connection.run(partial(_rows.release, node=node, ended=ended))
 
     async def depth(self, queue: str) -> QueueDepth:
         return await self.connection.run(partial(_rows.depth, queue=queue))

@@ -207,9 +207,11 @@ def _line_up(
 # -- for all -------------------------------------------------------------------------------------------------
 
 
-def release(session: Session, node: str) -> int:
-    """Give back what the node holds. It may have begun some of it."""
+def release(session: Session, node: str, ended: Collection[str]) -> int:
+    """Give back what the node holds, and delete what had ended. It may have begun some of the rest."""
     with session.writing() as db:
+        done = "node = ? AND id || '/' || token IN (SELECT value FROM json_each(?))"
+        db.execute(f"DELETE FROM message WHERE token IS NOT NULL AND {done}", (node, json.dumps([*ended])))
         statement = f"UPDATE message SET {_FREE}, redelivered = 1 WHERE token IS NOT NULL AND node = ?"
         released = db.execute(statement, (node,)).rowcount
     if released:

@@ -1,0 +1,249 @@
+"""The flight table: what a worker process has under way, in memory that outlives it.
+
+A supervisor hands each child the descriptor of an empty file that has no name. The child maps it and writes; the
+supervisor reads it by the same descriptor, while the child lives and after its death, because the memory is the
+kernel's. Nothing here waits, parses what a user wrote, or needs more than the standard library.
+
+The file is a header, then slots of one size (a task under way each), then the *brief*: bytes that the supervisor
+doesn't look into, and hands to the process that cleans up after a dead child.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import tempfile
+from enum import IntEnum
+from typing import NamedTuple
+
+__all__ = [
+    "Flight",
+    "FlightRecorder",
+    "Header",
+    "Phase",
+    "Stage",
+    "create",
+    "read_brief",
+    "read_flights",
+    "read_header",
+]
+
+#: Also the version of the layout: both ends are of one installation, a mismatch is an accident.
+_MAGIC = b"asyncq-1"
+
+# phase, slots, on_loop, brief's length | beats, ended | stall_timeout, shutdown_timeout, kill_grace, drain_until
+_HEADER = struct.Struct("=8s IIII QQ dddd")
+_PHASE, _ON_LOOP = 8, 16
+_BEATS, _ENDED = 24, 32
+_DRAIN_UNTIL = 64
+_HEADER_SIZE = 4096
+
+# stage, ignore_result, length of the text, monotonic start, monotonic hard limit (infinity: none)
+_SLOT = struct.Struct("=BBHdd")
+_SLOT_SIZE = 2048
+#: Stands between the texts of a slot: no task id, task name, queue or delivery tag contains it.
+_SEPARATOR = "\0"
+
+_COUNTER = struct.Struct("=Q")
+_WORD = struct.Struct("=I")
+_SECONDS = struct.Struct("=d")
+
+
+class Phase(IntEnum):
+    """Where a worker process stands."""
+
+    #: It imports and connects.
+    STARTING = 0
+    #: It receives.
+    READY = 1
+    #: It is worn out (a task that can't be stopped, too much memory, enough tasks): it takes nothing new, and wants to
+    #: be replaced while it lets what runs end.
+    CONDEMNED = 2
+    #: It was told to stop: it takes nothing new, and lets what runs end.
+    STOPPING = 3
+
+
+class Stage(IntEnum):
+    """How far a task under way has come."""
+
+    FREE = 0
+    #: In the user's code; the message is unacknowledged.
+    RUNNING = 1
+    #: In the user's code; the message was acknowledged before: nobody else will run it.
+    ACKNOWLEDGED = 2
+    #: Its outcome is stored, and what follows from it is published; only the acknowledgement is still under way.
+    CONCLUDED = 3
+
+
+class Flight(NamedTuple):
+    """One task under way, as it stands in the table."""
+
+    slot: int
+    stage: Stage
+    ignore_result: bool
+    #: Monotonic seconds.
+    started_at: float
+    #: Monotonic seconds at which its hard limit passes; infinity without one.
+    deadline: float
+    task_id: str
+    task: str
+    queue: str
+    #: Empty when it doesn't fit.
+    tag: str
+
+
+class Header(NamedTuple):
+    """What a worker process says of itself."""
+
+    phase: Phase
+    #: Slot of the task whose code the loop runs at this moment; 0 for none.
+    on_loop: int
+    #: Grows while the loop turns, several times a second.
+    beats: int
+    #: Tasks that have come to an end of any kind.
+    ended: int
+    #: Seconds without a beat after which the process shall be killed.
+    stall_timeout: float
+    #: Seconds from being told to stop until running tasks are cancelled.
+    shutdown_timeout: float
+    #: Seconds for clean-up after that.
+    kill_grace: float
+    #: Condemned: monotonic seconds until which it may drain.
+    drain_until: float
+
+
+def create() -> int:
+    """Make an empty table; return its descriptor, which is the caller's to close."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("asyncq-flights")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+class FlightRecorder:
+    """The worker's end. Its methods cost well under a microsecond each; none of them raises for lack of room."""
+
+    def __init__(
+        self,
+        descriptor: int,
+        *,
+        slots: int,
+        stall_timeout: float,
+        shutdown_timeout: float,
+        kill_grace: float,
+        brief: bytes = b"",
+    ) -> None:
+        end = _HEADER_SIZE + slots * _SLOT_SIZE
+        os.ftruncate(descriptor, end + len(brief))
+        self._memory = memory = mmap.mmap(descriptor, end + len(brief))
+        memory[end : end + len(brief)] = brief
+        # Taken from the end, so that a quiet worker touches few pages.
+        self._free = list(range(slots, 0, -1))
+        self._beats = self._ended = 0
+        timeouts = stall_timeout, shutdown_timeout, kill_grace, 0.0
+        _HEADER.pack_into(memory, 0, _MAGIC, Phase.STARTING, slots, 0, len(brief), 0, 0, *timeouts)
+
+    def beat(self) -> None:
+        """The loop turns."""
+        self._beats += 1
+        _COUNTER.pack_into(self._memory, _BEATS, self._beats)
+
+    def set_phase(self, phase: Phase) -> None:
+        _WORD.pack_into(self._memory, _PHASE, phase)
+
+    def condemn(self, drain_until: float) -> None:
+        """It drains until then (monotonic seconds), and wants to be replaced."""
+        _SECONDS.pack_into(self._memory, _DRAIN_UNTIL, drain_until)
+        self.set_phase(Phase.CONDEMNED)
+
+    def set_on_loop(self, slot: int) -> None:
+        """The loop runs this task's code from now on; 0: nobody's."""
+        _WORD.pack_into(self._memory, _ON_LOOP, slot)
+
+    def enter(
+        self,
+        *,
+        task_id: str,
+        task: str,
+        queue: str,
+        tag: str,
+        started_at: float,
+        deadline: float,
+        acknowledged: bool,
+        ignore_result: bool,
+    ) -> int:
+        """A task begins; returns its slot, 0 when there is none left (it is then nobody's suspect)."""
+        if not self._free:
+            return 0
+        text = _SEPARATOR.join((task_id, task, queue, tag)).encode(errors="replace")
+        if len(text) > _SLOT_SIZE - _SLOT.size:
+            text = _SEPARATOR.join((task_id, task, queue, "")).encode(errors="replace")
+            if len(text) > _SLOT_SIZE - _SLOT.size:
+                return 0
+        slot = self._free.pop()
+        start = _HEADER_SIZE + (slot - 1) * _SLOT_SIZE
+        stage = Stage.ACKNOWLEDGED if acknowledged else Stage.RUNNING
+        # The text first: a process that dies in between leaves a slot that is still free.
+        self._memory[start + _SLOT.size : start + _SLOT.size + len(text)] = text
+        _SLOT.pack_into(self._memory, start, stage, ignore_result, len(text), started_at, deadline)
+        return slot
+
+    def conclude(self, slot: int) -> None:
+        """Its outcome is stored, and what follows is published."""
+        if slot:
+            self._memory[_HEADER_SIZE + (slot - 1) * _SLOT_SIZE] = Stage.CONCLUDED
+
+    def leave(self, slot: int) -> None:
+        """It is nobody's business any more."""
+        if slot:
+            self._memory[_HEADER_SIZE + (slot - 1) * _SLOT_SIZE] = Stage.FREE
+            self._free.append(slot)
+
+    def count_ended(self) -> None:
+        """A task has come to an end."""
+        self._ended += 1
+        _COUNTER.pack_into(self._memory, _ENDED, self._ended)
+
+    def close(self) -> None:
+        self._memory.close()
+
+
+def read_header(descriptor: int) -> Header | None:
+    """What stands there now; None as long as the child has not written anything."""
+    raw = os.pread(descriptor, _HEADER.size, 0)
+    if len(raw) < _HEADER.size or not raw.startswith(_MAGIC):
+        return None
+    _, phase, _, on_loop, _, beats, ended, stall, shutdown, grace, drain_until = _HEADER.unpack(raw)
+    return Header(Phase(phase), on_loop, beats, ended, stall, shutdown, grace, drain_until)
+
+
+def read_flights(descriptor: int) -> list[Flight]:
+    """All tasks under way, in the order of their slots."""
+    flights: list[Flight] = []
+    for slot in range(1, _layout(descriptor)[0] + 1):
+        start = _HEADER_SIZE + (slot - 1) * _SLOT_SIZE
+        raw = os.pread(descriptor, _SLOT_SIZE, start)
+        stage, ignore_result, length, started_at, deadline = _SLOT.unpack_from(raw)
+        if stage != Stage.FREE:
+            text = raw[_SLOT.size : _SLOT.size + length].decode(errors="replace")
+            task_id, task, queue, tag = text.split(_SEPARATOR, 3)
+            flights.append(
+                Flight(slot, Stage(stage), bool(ignore_result), started_at, deadline, task_id, task, queue, tag)
+            )
+    return flights
+
+
+def read_brief(descriptor: int) -> bytes:
+    """What the child left for the process that cleans up after it."""
+    slots, length = _layout(descriptor)
+    return os.pread(descriptor, length, _HEADER_SIZE + slots * _SLOT_SIZE)
+
+
+def _layout(descriptor: int) -> tuple[int, int]:
+    """Number of slots, bytes of the brief."""
+    raw = os.pread(descriptor, _HEADER.size, 0)
+    if len(raw) < _HEADER.size or not raw.startswith(_MAGIC):
+        return 0, 0
+    _, _, slots, _, brief, *_ = _HEADER.unpack(raw)
+    return slots, brief
