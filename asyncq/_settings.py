@@ -47,6 +47,8 @@ CELERY_NAMES: Mapping[str, str] = {
     "soft_time_limit": "task_soft_time_limit",
     "time_limit": "task_time_limit",
     "concurrency": "worker_concurrency",
+    "max_tasks_per_child": "worker_max_tasks_per_child",
+    "max_memory_per_child": "worker_max_memory_per_child",
 }
 
 _CONTENT_TYPES = {
@@ -128,6 +130,13 @@ class SettingsOptions(TypedDict, total=False):
     kill_grace: float | timedelta
     lease: float | timedelta
     shutdown_timeout: float | timedelta
+    drain_timeout: float | timedelta | None
+    stall_timeout: float | timedelta | None
+    max_deliveries: int
+    max_tasks_per_child: int | None
+    worker_max_tasks_per_child: int | None
+    max_memory_per_child: int | None
+    worker_max_memory_per_child: int | None
     start_timeout: float | timedelta
     unknown_task_timeout: float | timedelta
 
@@ -286,6 +295,17 @@ class Settings(BaseSettings):
     lease: _Seconds = 60.0
     #: Seconds that running tasks get after a stop was asked for.
     shutdown_timeout: Annotated[float, pydantic.BeforeValidator(_seconds)] = Field(8.0, ge=0)
+    #: Seconds that a worn-out process lets its tasks go on while another takes its place; None means as
+    #: `shutdown_timeout`, and as long as the hard limits of what runs allow, at most 5 minutes.
+    drain_timeout: Annotated[float | None, pydantic.BeforeValidator(_seconds)] = Field(None, ge=0)
+    #: Seconds of a silent event loop after which its process is ended; None means half a lease, at most 30.
+    stall_timeout: _Seconds | None = None
+    #: Deaths of a worker process that one task is convicted of before it goes to the dead letters.
+    max_deliveries: int = Field(5, gt=0)
+    #: Tasks after which a process of `asyncq worker` is replaced; None means never.
+    max_tasks_per_child: int | None = Field(None, gt=0)
+    #: KiB of resident memory above which it is replaced; None means never.
+    max_memory_per_child: int | None = Field(None, gt=0)
     #: Seconds that a server may stay away when the worker starts.
     start_timeout: _Seconds = 30.0
     #: Seconds that a task unknown to a worker waits for one that knows it, before it goes to the dead letters.

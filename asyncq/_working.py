@@ -20,6 +20,9 @@ __all__ = ["WorkerOptions", "worker_setup"]
 #: Threads for `def` tasks where nobody says how many.
 _MOST_THREADS = 64
 
+#: Seconds that an event loop may be silent, where nobody says how long.
+_LONGEST_STALL = 30.0
+
 
 class WorkerOptions(TypedDict, total=False):
     """What one worker may be told. None means: as the settings say."""
@@ -60,6 +63,7 @@ def worker_setup(
     if unknown:
         raise TypeError(f"unknown options of a worker: {', '.join(sorted(unknown))}")
     concurrency = _positive("concurrency", options.get("concurrency"), settings.concurrency)
+    lease = _positive("lease", options.get("lease"), settings.lease)
     threads = settings.threads or min(concurrency, _MOST_THREADS)
     return WorkerSetup(
         app=app,
@@ -74,10 +78,13 @@ def worker_setup(
         lifespans=lifespans,
         concurrency=concurrency,
         threads=_positive("threads", options.get("threads"), threads),
-        lease=_positive("lease", options.get("lease"), settings.lease),
+        lease=lease,
         start_timeout=settings.start_timeout,
         shutdown_timeout=_first(options.get("shutdown_timeout"), settings.shutdown_timeout),
         kill_grace=settings.kill_grace,
+        drain_timeout=settings.drain_timeout,
+        stall_timeout=_stall_timeout(settings.stall_timeout, lease=lease),
+        max_deliveries=settings.max_deliveries,
         unknown_task_timeout=settings.unknown_task_timeout,
         burst=options.get("burst", False),
         limits=settings.limits,
@@ -99,6 +106,18 @@ def worker_setup(
         result_compression=settings.result_compression,
         result_extended=settings.result_extended,
     )
+
+
+def _stall_timeout(given: float | None, *, lease: float) -> float:
+    """Seconds of silence after which a process is ended. Raises ConfigurationError where that would be too late."""
+    if given is None:
+        return min(_LONGEST_STALL, lease / 2)
+    if given >= lease:
+        raise ConfigurationError(
+            f"stall_timeout ({given:g} s) must be less than the lease ({lease:g} s): others would run a blocked "
+            "process's tasks while it still computes"
+        )
+    return given
 
 
 def _first(given: Any, default: Any) -> Any:  # Any: one type at each call

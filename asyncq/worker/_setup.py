@@ -42,6 +42,12 @@ class WorkerSetup(Struct, kw_only=True):
     shutdown_timeout: float = 8.0
     #: Seconds that a task gets for its clean-up when it was cancelled: at its hard limit, or at the worker's stop.
     kill_grace: float = 2.0
+    #: Seconds that a worn-out process lets its tasks go on; None: `shutdown_timeout`, and what their hard limits allow.
+    drain_timeout: float | None = None
+    #: Seconds of a silent loop after which the process shall be ended.
+    stall_timeout: float = 30.0
+    #: Deaths of a process that one task is convicted of before it goes to the dead letters.
+    max_deliveries: int = 5
     #: Seconds that a task unknown here waits for a worker that knows it, before it goes to the dead letters.
     unknown_task_timeout: float = 3600.0
     #: End when the queues are empty and nothing runs.
