@@ -19,6 +19,8 @@ __all__ = [
     "BrokerSource",
     "Drivers",
     "is_source",
+    "make_backend",
+    "make_broker",
     "normalize_url",
     "scheme_of",
 ]
@@ -60,6 +62,16 @@ def scheme_of(url: str) -> str:
     return url.partition(":")[0].lower()
 
 
+def make_broker(config: DriverConfig) -> Broker:
+    """The driver that a URL's scheme names, not yet opened. Raises ConfigurationError."""
+    return _factory(_BROKERS, scheme_of(config.url))(config)
+
+
+def make_backend(config: DriverConfig) -> ResultBackend:
+    """The driver that a URL's scheme names, not yet opened. Raises ConfigurationError."""
+    return _factory(_BACKENDS, scheme_of(config.url))(config)
+
+
 class Drivers:
     """Makes an app's drivers. Each is its caller's own, and not yet opened."""
 
@@ -75,7 +87,7 @@ class Drivers:
         source = settings.broker
         if not isinstance(source, str) and not callable(source):
             return self._only_once(source)
-        make = _factory(_BROKERS, scheme_of(source)) if isinstance(source, str) else source
+        make = make_broker if isinstance(source, str) else source
         return make(self._config(source, settings, settings.broker_transport_options, settings.broker_use_ssl))
 
     def backend(self, settings: Settings) -> ResultBackend | None:
@@ -85,7 +97,7 @@ class Drivers:
             return None
         if not isinstance(source, str) and not callable(source):
             return self._only_once(source)
-        make = _factory(_BACKENDS, scheme_of(source)) if isinstance(source, str) else source
+        make = make_backend if isinstance(source, str) else source
         options = settings.result_backend_transport_options
         return make(self._config(source, settings, options, settings.redis_backend_use_ssl))
 
