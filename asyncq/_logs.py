@@ -1,0 +1,74 @@
+"""Logging as a worker process sets it up: one line an event, for people or for a log collector.
+
+The library only logs, to `logging.getLogger("asyncq…")` with its fields in `extra`; where that goes is the process's
+business. A supervisor and its worker processes log alike by this module, which needs the standard library alone.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+#: What every record carries; whatever else it has came by `extra`.
+_STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+def configure_logging(level: str, format: str) -> None:  # noqa: A002 - the option's own name
+    """Send what every logger of this process says from `level` on to stderr, as "text" or as "json".
+
+    Call it before the user's module is imported: what that sets up for itself then has the last word.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if format == "json" else TextFormatter())
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(level.upper())
+
+
+class TextFormatter(logging.Formatter):
+    """`12:03:11.512 INFO     The message  field=… field=…`, without the fields that the message itself shows."""
+
+    default_msec_format = "%s.%03d"
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)-8s %(message)s")
+        self.default_time_format = "%H:%M:%S"
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        line = super().formatMessage(record)
+        message = record.message
+        shown = {name: _short(value) for name, value in _fields(record).items() if str(value) not in message}
+        fields = " ".join(f"{name}={text}" for name, text in shown.items())
+        return f"{line}  {fields}" if fields else line
+
+
+class JsonFormatter(logging.Formatter):
+    """One object a line: `time` (UTC, ISO 8601), `level`, `logger`, `message`, the event's own fields, `exception`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        event: dict[str, Any] = {  # Any: fields are whatever was logged
+            "time": datetime.fromtimestamp(record.created, tz=UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        event |= {name: value for name, value in _fields(record).items() if name not in event}
+        if record.exc_info:
+            event["exception"] = self.formatException(record.exc_info)
+        if record.stack_info:
+            event["stack"] = self.formatStack(record.stack_info)
+        return json.dumps(event, ensure_ascii=False, default=str)
+
+
+def _fields(record: logging.LogRecord) -> dict[str, Any]:  # Any: fields are whatever was logged
+    return {name: value for name, value in vars(record).items() if name not in _STANDARD_FIELDS}
+
+
+def _short(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 1 else f"{value:.2f}"
+    text = str(value)
+    return repr(text) if " " in text or not text else text
