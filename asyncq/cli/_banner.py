@@ -7,7 +7,7 @@ import os
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from asyncq.cli._options import LogFormat
+from asyncq.cli._kinds import LogFormat
 from asyncq.cli._output import say
 
 if TYPE_CHECKING:

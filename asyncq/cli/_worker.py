@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from asyncq.cli._options import AppArgument, LogFormat, LogLevel, LoopKind, QueuesOption, split_names
+from asyncq.cli._kinds import LogFormat, LogLevel, LoopKind
+from asyncq.cli._options import AppArgument, QueuesOption, split_names
 
 
 def worker(
@@ -41,7 +42,8 @@ def worker(
 
     A second signal doesn't wait for what runs. The exit code is 0 when nothing was lost.
     """
-    from asyncq.cli._serve import WorkerArguments, serve
+    from asyncq.cli._arguments import WorkerArguments
+    from asyncq.cli._serve import serve
 
     serve(
         WorkerArguments(

@@ -2,6 +2,7 @@
 
 from asyncq.worker._flow import WorkerStats
 from asyncq.worker._setup import WorkerSetup
+from asyncq.worker._supervision import Supervision
 from asyncq.worker._worker import Worker
 
-__all__ = ["Worker", "WorkerSetup", "WorkerStats"]
+__all__ = ["Supervision", "Worker", "WorkerSetup", "WorkerStats"]

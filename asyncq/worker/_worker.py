@@ -13,6 +13,7 @@ from typing import Self
 import anyio
 
 from asyncq._coordination import coordination_of
+from asyncq._flight import FlightRecorder, Phase
 from asyncq._middleware import around_run
 from asyncq._resources import Resources, open_lifespans
 from asyncq._revoking import Revocations
@@ -25,7 +26,7 @@ from asyncq.worker._concluder import Concluder
 from asyncq.worker._conclusion import Judge
 from asyncq.worker._dispatcher import Dispatcher
 from asyncq.worker._executor import Executor
-from asyncq.worker._flow import Flow, WorkerStats
+from asyncq.worker._flow import LEAST_CONCLUDING, Flow, WorkerStats
 from asyncq.worker._journal import Journal
 from asyncq.worker._leases import LeaseKeeper
 from asyncq.worker._maintenance import Maintenance
@@ -37,6 +38,8 @@ from asyncq.worker._recorder import Recorder
 from asyncq.worker._revoker import Revoker
 from asyncq.worker._settler import Settler
 from asyncq.worker._setup import WorkerSetup
+from asyncq.worker._supervision import Supervision
+from asyncq.worker._watch import ControlPipe, Pulse
 
 logger = logging.getLogger("asyncq.worker")
 
@@ -142,6 +145,8 @@ class Worker:
         self._stop = asyncio.Event()
         self._stop_now = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._supervision: Supervision | None = None
+        self._flights: FlightRecorder | None = None
         #: `<name>@<host>`.
         self.node: str = f"{setup.name}@{socket.gethostname()}"
 
@@ -207,17 +212,40 @@ class Worker:
         await asyncio.wait({self._task})
         self._task.result()
 
+    def put_under(self, supervision: Supervision) -> None:
+        """Tell a supervisor how it goes, and do what it says. To be called before the start."""
+        setup = self._setup
+        self._supervision = supervision
+        self._flights = FlightRecorder(
+            supervision.table,
+            slots=4 * max(setup.concurrency, LEAST_CONCLUDING),
+            stall_timeout=setup.stall_timeout,
+            shutdown_timeout=setup.shutdown_timeout,
+            kill_grace=setup.kill_grace,
+            brief=supervision.brief,
+        )
+
     # -- the worker's own task ----------------------------------------------------------------------------------
 
     async def _main(self) -> None:
         setup = self._setup
         async with AsyncExitStack() as stack:
+            self._watch(stack)
             stack.push_async_callback(setup.broker.close)
             if setup.backend is not None:
                 stack.push_async_callback(setup.backend.close)
             if await self._open():
                 resources = await open_lifespans(stack, setup.lifespans)
                 await self._work(_Parts(setup, self._flow, resources, node=self.node))
+
+    def _watch(self, stack: AsyncExitStack) -> None:
+        if self._flights is None or self._supervision is None:
+            return
+        stack.enter_context(Pulse(self._setup.environment.clock, beat=self._flights.beat))
+        stack.enter_context(ControlPipe(self._supervision.control, stop=self._obey, orphaned=lambda: None))
+
+    def _obey(self, now: bool) -> None:
+        self.stop(now=now)
 
     async def _work(self, parts: _Parts) -> None:
         try:
@@ -273,12 +301,18 @@ class Worker:
                     if self._setup.burst:
                         intake.start_soon(self._stop_when_done, parts)
                     self._ready.set()
+                    self._set_phase(Phase.READY)
                     await self._stop.wait()
                     intake.cancel_scope.cancel()
+                self._set_phase(Phase.STOPPING)
                 await self._drain(parts)
                 concluding.cancel_scope.cancel()
             await self._hand_back(parts)
             settling.cancel_scope.cancel()
+
+    def _set_phase(self, phase: Phase) -> None:
+        if self._flights is not None:
+            self._flights.set_phase(phase)
 
     async def _stop_when_done(self, parts: _Parts) -> None:
         """Burst: stop once the queues are empty and nothing is held. What is parked for later is left.
