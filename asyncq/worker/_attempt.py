@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from asyncq._context import Context
 from asyncq._resources import Dependency, Lifespan, Resources, RunScope
+from asyncq._suspicion import Suspicion
 from asyncq.driver import Delivery
 from asyncq.protocol import Limits, TaskMessage, custom_headers
 from asyncq.worker._outcome import Outcome
@@ -49,10 +50,12 @@ class Attempt:
         "lost",
         "message",
         "program",
+        "quarantined",
         "runtime",
         "scope",
         "soft_time_limit",
         "started_at",
+        "suspicion",
         "time_limit",
         "timer",
         "verdict",
@@ -94,6 +97,10 @@ class Attempt:
         self.interrupted = False
         #: The lease went to somebody else: this outcome must not be stored.
         self.lost = False
+        #: What speaks against it; None where nobody has asked, since it came for the first time.
+        self.suspicion: Suspicion | None = None
+        #: It may kill its process, and gets one of its own.
+        self.quarantined = False
 
     def __repr__(self) -> str:
         return f"<Attempt {self.message.task}[{self.message.id}] of {self.delivery.queue}>"

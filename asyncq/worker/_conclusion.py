@@ -37,6 +37,7 @@ from asyncq.protocol import (
 )
 from asyncq.worker._attempt import Attempt
 from asyncq.worker._outcome import (
+    Crashed,
     Failed,
     Ignored,
     Interrupted,
@@ -59,7 +60,7 @@ class Conclusion(Struct, kw_only=True):
 
     #: None for a delivery that never became an attempt.
     attempt: Attempt | None
-    #: What the log says: SUCCESS, FAILURE, RETRY, SNOOZED, REVOKED, REJECTED, IGNORED, INTERRUPTED or UNKNOWN.
+    #: What the log says: SUCCESS, FAILURE, RETRY, SNOOZED, REVOKED, REJECTED, IGNORED, INTERRUPTED, CRASHED or UNKNOWN.
     state: str
     #: First stored, where results are wanted …
     record: StoredResult | None = None
@@ -85,7 +86,7 @@ class Judge:
                 return self._success(attempt, value)
             case Failed(exc, retryable):
                 options = attempt.program.definition.options
-                if retryable and _wants_retry(exc, options):
+                if retryable and wants_retry(exc, options):
                     return self._retry(attempt, Retry(exc=exc))
                 return self._failure(attempt, exc)
             case RetryAsked(retry):
@@ -103,6 +104,8 @@ class Judge:
                 return self._interrupted(attempt)
             case NotStarted():
                 return Conclusion(attempt=attempt, state="INTERRUPTED", settlement=GiveBack(attempt.delivery))
+            case Crashed(exc):
+                return self._crashed(attempt, exc)
 
     def give_up(self, attempt: Attempt, error: Exception) -> Conclusion:
         """What follows when nothing else could be concluded: FAILURE if that can be, else the dead letters."""
@@ -185,6 +188,17 @@ class Judge:
             lost = WorkerLostError("The worker stopped before the task could end, and it was acknowledged early.")
             return self._failure(attempt, lost)
         return Conclusion(attempt=attempt, state="INTERRUPTED", settlement=Requeue(attempt.delivery, front=True))
+
+    def _crashed(self, attempt: Attempt, exc: WorkerLostError) -> Conclusion:
+        """Another chance, as long as it is not convicted of `max_deliveries` deaths."""
+        deaths = [] if attempt.suspicion is None else attempt.suspicion.deaths
+        if attempt.acknowledged:
+            return self._failure(attempt, exc)
+        if len(deaths) < self._setup.max_deliveries:
+            return Conclusion(attempt=attempt, state="CRASHED", settlement=Requeue(attempt.delivery), error=exc)
+        reason = f"its process has died of it {len(deaths)} times: {'; '.join(deaths)}"
+        letter = self.bury(attempt.delivery, reason, attempts=len(deaths))
+        return self._failure(attempt, exc, settlement=letter)
 
     # -- parts -------------------------------------------------------------------------------------------------
 
@@ -314,7 +328,8 @@ def _encode(record: ResultRecord, setup: WorkerSetup) -> bytes:
         return encode_result(record, serializer=setup.result_serializer, compression=setup.result_compression)
 
 
-def _wants_retry(exc: BaseException, options: TaskOptions) -> bool:
+def wants_retry(exc: BaseException, options: TaskOptions) -> bool:
+    """Whether the task is to be tried again by itself after it has raised this."""
     return (
         isinstance(exc, options.retry_on)
         and not isinstance(exc, options.dont_retry_on)

@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from types import TracebackType
-from typing import cast
 
 from asyncq._context import Context, current_context
 from asyncq._middleware import AroundRun
 from asyncq.driver import Ack, Clock
-from asyncq.errors import Ignore, InvalidArguments, Reject, Retry, Snooze, TimeLimitExceeded
+from asyncq.errors import TimeLimitExceeded
 from asyncq.worker._attempt import Attempt
 from asyncq.worker._calls import Caller, LoopCaller, ProcessCaller, ThreadCaller, Value
 from asyncq.worker._claims import Claims
@@ -20,25 +18,21 @@ from asyncq.worker._flow import Flow
 from asyncq.worker._leases import LeaseKeeper
 from asyncq.worker._outcome import (
     Failed,
-    Ignored,
+    FoundElsewhere,
     Interrupted,
     Lost,
     NotStarted,
     Outcome,
-    Rejected,
-    RetryAsked,
     Revoked,
-    Snoozed,
     Succeeded,
+    outcome_of,
+    users_part,
 )
 from asyncq.worker._program import Program
 from asyncq.worker._revoker import Revoker
 from asyncq.worker._settler import Settler
 
 logger = logging.getLogger(__name__)
-
-#: Modules whose frames stand between the worker and the user's function.
-_RUNTIME = ("asyncq.worker.", "asyncq._middleware", "anyio.")
 
 #: More only burn the processor: a scope that cancels anew each turn of the loop did so 130,000 times in 3 s (measured).
 _MOST_CANCELS = 3
@@ -247,41 +241,18 @@ class Executor:
         self._end(attempt, verdict)
 
     def _outcome_of(self, attempt: Attempt, exc: BaseException) -> Outcome | Lost:
-        exc.__traceback__ = _users_part(exc.__traceback__)
-        match _steering(exc) or exc:
+        exc.__traceback__ = users_part(exc.__traceback__)
+        match exc:
             case _NotOurs():
                 return Lost()
             case _NotWanted():
                 return Revoked(str(exc))
             case _TooLate():
                 return NotStarted()
-            case Retry() as retry:
-                return RetryAsked(retry)
-            case Ignore():
-                return Ignored()
-            case Snooze() as snooze:
-                return Snoozed(snooze.countdown)
-            case Reject() as reject:
-                return Rejected(reject)
-            case InvalidArguments():
-                return Failed(exc, retryable=False)
-            case _ if attempt.interrupted:  # whatever the cancellation became on its way out
-                return Interrupted()
+            case FoundElsewhere():
+                return exc.outcome
             case _:
-                return Failed(exc)
-
-
-def _users_part(traceback: TracebackType | None) -> TracebackType | None:
-    """Cut off the frames above the user's code: the worker's own, and the library's that calls it in a thread."""
-    part = traceback
-    while part is not None and part.tb_frame.f_globals.get("__name__", "").startswith(_RUNTIME):
-        part = part.tb_next
-    return part
-
-
-def _steering(exc: BaseException) -> BaseException | None:
-    """Find the Retry, Snooze, Ignore or Reject that a task group has wrapped: raised in its body or in a child."""
-    if not isinstance(exc, BaseExceptionGroup):
-        return exc if isinstance(exc, Retry | Snooze | Ignore | Reject) else None
-    group = cast("BaseExceptionGroup[BaseException]", exc)
-    return next(filter(None, map(_steering, group.exceptions)), None)
+                outcome = outcome_of(exc)
+        if attempt.interrupted and isinstance(outcome, Failed) and outcome.retryable:
+            return Interrupted()  # whatever the cancellation became on its way out
+        return outcome

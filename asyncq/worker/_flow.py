@@ -25,7 +25,9 @@ class WorkerStats(Struct, kw_only=True):
     ignored: int = 0
     #: Interrupted by the worker's stop, or never started, and given back.
     handed_back: int = 0
-    #: Sent to the dead letters: undecodable, unknown, rejected.
+    #: Killed the process that they had to themselves, and went back to their queues.
+    crashed: int = 0
+    #: Sent to the dead letters: undecodable, unknown, rejected, or the death of too many processes.
     dead: int = 0
     #: Put aside until their ETA comes.
     parked: int = 0

@@ -59,6 +59,9 @@ class Journal:
             case "REJECTED":
                 stats.rejected += 1
                 self._log(logging.INFO, "%s[%s] went back to its queue: %s", attempt, error)
+            case "CRASHED":
+                stats.crashed += 1
+                self._log(logging.WARNING, "%s[%s] has killed its process and went back: %s", attempt, error)
             case "INTERRUPTED":
                 stats.handed_back += 1
                 self._log(logging.INFO, "%s[%s] was interrupted and handed back", attempt)

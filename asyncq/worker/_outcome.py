@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from types import TracebackType
+from typing import Any, TypeAlias, cast
 
 from msgspec import Struct
 
-from asyncq.errors import Reject, Retry
+from asyncq.errors import Ignore, InvalidArguments, Reject, Retry, Snooze, WorkerLostError
+
+#: Modules whose frames stand between the worker and the user's function.
+_RUNTIME = ("asyncq.worker.", "asyncq._middleware", "anyio.")
 
 
 class Succeeded(Struct, frozen=True):
@@ -59,8 +63,57 @@ class NotStarted(Struct, frozen=True):
     """The worker stopped before the function could begin."""
 
 
-Outcome: TypeAlias = Succeeded | Failed | RetryAsked | Snoozed | Rejected | Ignored | Revoked | Interrupted | NotStarted
+class Crashed(Struct, frozen=True):
+    """The process that it had to itself died of it, maybe not for the first time: see `Suspicion.deaths`."""
+
+    exc: WorkerLostError
+
+
+Outcome: TypeAlias = (
+    Succeeded | Failed | RetryAsked | Snoozed | Rejected | Ignored | Revoked | Interrupted | NotStarted | Crashed
+)
 
 
 class Lost(Struct, frozen=True):
     """The delivery went to somebody else: nothing follows from this run."""
+
+
+class FoundElsewhere(Exception):
+    """Carries an outcome that another process has found."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome)
+        self.outcome = outcome
+
+
+def outcome_of(exc: BaseException) -> Outcome:
+    """What it means that the user's function raised this."""
+    match _steering(exc) or exc:
+        case Retry() as retry:
+            return RetryAsked(retry)
+        case Ignore():
+            return Ignored()
+        case Snooze() as snooze:
+            return Snoozed(snooze.countdown)
+        case Reject() as reject:
+            return Rejected(reject)
+        case InvalidArguments():
+            return Failed(exc, retryable=False)
+        case _:
+            return Failed(exc)
+
+
+def users_part(traceback: TracebackType | None) -> TracebackType | None:
+    """Cut off the frames above the user's code: the worker's own, and the library's that calls it in a thread."""
+    part = traceback
+    while part is not None and part.tb_frame.f_globals.get("__name__", "").startswith(_RUNTIME):
+        part = part.tb_next
+    return part
+
+
+def _steering(exc: BaseException) -> BaseException | None:
+    """Find the Retry, Snooze, Ignore or Reject that a task group has wrapped: raised in its body or in a child."""
+    if not isinstance(exc, BaseExceptionGroup):
+        return exc if isinstance(exc, Retry | Snooze | Ignore | Reject) else None
+    group = cast("BaseExceptionGroup[BaseException]", exc)
+    return next(filter(None, map(_steering, group.exceptions)), None)

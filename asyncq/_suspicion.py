@@ -1,0 +1,116 @@
+"""Who may have killed a worker: what workers, and those who clean up after them, write down and read about a task.
+
+Two facts a task, by its id, for a day:
+
+* `convicted.<id>`: it is known to have blocked or outlived its worker. Nobody runs it again; whoever receives it
+  concludes it.
+* `suspect.<id>`: how often, and how, a process died with it. A crowd that dies together makes each of its members a
+  suspect, once. What goes on from there is proved: a suspect runs in quarantine, alone in a process, and only that
+  process's deaths are added. Innocents end there, however many poisons they were in company with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from typing import TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from asyncq.driver import Coordination, Fact
+
+__all__ = ["Conviction", "Suspicion", "convict", "conviction_key", "read_files", "suspicion_key", "write_suspicions"]
+
+T = TypeVar("T")
+
+#: Seconds that both are kept: longer than a broker takes to deliver again what a dead worker held.
+_TTL = 86400.0
+
+#: What the key of a fact may be made of, with room for what stands before it.
+_PLAIN = re.compile(r"[A-Za-z0-9.:/@_-]{1,400}")
+
+
+class Conviction(Struct, frozen=True):
+    """A task shall not run again. As its supervisor put it down."""
+
+    #: For people.
+    reason: str
+    #: Seconds that it was allowed to take.
+    limit: float
+
+
+class Suspicion(Struct):
+    """What speaks against a task."""
+
+    #: How a process died with it, each time, for people.
+    deaths: list[str] = msgspec.field(default_factory=list[str])
+    #: Node on which a run of it has begun whose end nobody has told yet; empty for none.
+    node: str = ""
+    #: That run is in quarantine: it dies alone, and is not to blame when its worker dies.
+    isolated: bool = False
+
+    def presume(self) -> None:
+        """Count a run whose end nobody has told, and nobody will: its worker died, and whoever watched over it."""
+        if self.node:
+            self.deaths.append(f"{self.node} died while it ran")
+            self.node, self.isolated = "", False
+
+
+def conviction_key(task_id: str) -> str:
+    return f"convicted.{_key_of(task_id)}"
+
+
+def suspicion_key(task_id: str) -> str:
+    return f"suspect.{_key_of(task_id)}"
+
+
+def _key_of(task_id: str) -> str:
+    # Ids are the sender's, and may be anything.
+    return task_id if _PLAIN.fullmatch(task_id) else hashlib.sha256(task_id.encode(errors="replace")).hexdigest()
+
+
+async def convict(coordination: Coordination, task_id: str, conviction: Conviction) -> None:
+    """Let nobody run a task again. Raises BrokerError, BackendError."""
+    await coordination.put([Fact(key=conviction_key(task_id), value=msgspec.json.encode(conviction), ttl=_TTL)])
+
+
+async def read_files(
+    coordination: Coordination, task_ids: Sequence[str]
+) -> list[tuple[Conviction | None, Suspicion | None]]:
+    """What is known of tasks, in one round trip. Raises BrokerError, BackendError."""
+    keys = [key for task_id in task_ids for key in (conviction_key(task_id), suspicion_key(task_id))]
+    values = await coordination.get(keys)
+    return [
+        (_read(convicted, Conviction), _read(suspected, Suspicion))
+        for convicted, suspected in zip(values[::2], values[1::2], strict=True)
+    ]
+
+
+async def write_suspicions(coordination: Coordination, suspicions: Sequence[tuple[str, Suspicion]]) -> None:
+    """Write what speaks against tasks (by their ids); where nothing does, that is forgotten.
+
+    No counters: a delivery has one holder, who may repeat this as often as it takes. Raises BrokerError, BackendError.
+    """
+    facts: list[Fact] = []
+    cleared: list[str] = []
+    for task_id, suspicion in suspicions:
+        key = suspicion_key(task_id)
+        if suspicion.deaths or suspicion.node:
+            facts.append(Fact(key=key, value=msgspec.json.encode(suspicion), ttl=_TTL))
+        else:
+            cleared.append(key)
+    if facts:
+        await coordination.put(facts)
+    if cleared:
+        await coordination.delete(cleared)
+
+
+def _read(value: bytes | None, kind: type[T]) -> T | None:
+    if value is None:
+        return None
+    try:
+        return msgspec.json.decode(value, type=kind)
+    except msgspec.DecodeError:  # a later version's, say: nothing that could be held against anybody
+        return None
