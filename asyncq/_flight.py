@@ -4,6 +4,9 @@ A supervisor hands each child the descriptor of an empty file that has no name. 
 supervisor reads it by the same descriptor, while the child lives and after its death, because the memory is the
 kernel's. Nothing here waits, parses what a user wrote, or needs more than the standard library.
 
+Times are those of `monotonic`, which is one clock for all processes of a machine, and the one that asyncio's timers go
+by: it stands still while the machine is suspended, as they do.
+
 The file is a header, then slots of one size (a task under way each), then the *brief*: bytes that the supervisor
 doesn't look into, and hands to the process that cleans up after a dead child.
 """
@@ -14,6 +17,7 @@ import mmap
 import os
 import struct
 import tempfile
+import time
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -24,6 +28,7 @@ __all__ = [
     "Phase",
     "Stage",
     "create",
+    "monotonic",
     "read_brief",
     "read_flights",
     "read_header",
@@ -39,9 +44,15 @@ _BEATS, _ENDED = 24, 32
 _DRAIN_UNTIL = 64
 _HEADER_SIZE = 4096
 
-# stage, ignore_result, length of the text, monotonic start, monotonic hard limit (infinity: none)
-_SLOT = struct.Struct("=BBHdd")
+# stage, ignore_result, length of the text, monotonic start, monotonic hard limit (infinity: none), and as much of the
+# text as nearly every task has, so that one call writes it all; more of it may follow.
+_SLOT = struct.Struct("=BBHdd236s")
+_FIELDS = struct.Struct("=BBHdd")
+_SHORT_TEXT = _SLOT.size - _FIELDS.size
 _SLOT_SIZE = 2048
+_LONGEST_TEXT = _SLOT_SIZE - _FIELDS.size
+#: Slots count from 1: slot `n` begins at `_BEFORE + n * _SLOT_SIZE`.
+_BEFORE = _HEADER_SIZE - _SLOT_SIZE
 #: Stands between the texts of a slot: no task id, task name, queue or delivery tag contains it.
 _SEPARATOR = "\0"
 
@@ -74,6 +85,10 @@ class Stage(IntEnum):
     ACKNOWLEDGED = 2
     #: Its outcome is stored, and what follows from it is published; only the acknowledgement is still under way.
     CONCLUDED = 3
+
+
+# Plain numbers: to write a member of an enumeration takes five times as long, and each task writes several.
+_FREE, _RUNNING, _ACKNOWLEDGED, _CONCLUDED = map(int, Stage)
 
 
 class Flight(NamedTuple):
@@ -121,8 +136,13 @@ def create() -> int:
         return os.dup(file.fileno())
 
 
+def monotonic() -> float:
+    """The clock of the flight table, in seconds."""
+    return time.monotonic()  # noqa: TID251 - the supervisor must read the same one, whatever clock a worker is given
+
+
 class FlightRecorder:
-    """The worker's end. Its methods cost well under a microsecond each; none of them raises for lack of room."""
+    """The worker's end. A task's whole way through it costs half a microsecond; nothing raises for lack of room."""
 
     def __init__(
         self,
@@ -140,7 +160,13 @@ class FlightRecorder:
         memory[end : end + len(brief)] = brief
         # Taken from the end, so that a quiet worker touches few pages.
         self._free = list(range(slots, 0, -1))
-        self._beats = self._ended = 0
+        self._beats = 0
+        #: Tasks that have come to an end of any kind.
+        self.ended = 0
+        with memoryview(memory) as view:
+            #: One number: the slot whose code the loop runs at this moment, 0 for none. Written by whoever drives a
+            #: task, before and after each step.
+            self.on_loop = view[_ON_LOOP : _ON_LOOP + 4].cast("I")
         timeouts = stall_timeout, shutdown_timeout, kill_grace, 0.0
         _HEADER.pack_into(memory, 0, _MAGIC, Phase.STARTING, slots, 0, len(brief), 0, 0, *timeouts)
 
@@ -159,7 +185,7 @@ class FlightRecorder:
 
     def set_on_loop(self, slot: int) -> None:
         """The loop runs this task's code from now on; 0: nobody's."""
-        _WORD.pack_into(self._memory, _ON_LOOP, slot)
+        self.on_loop[0] = slot
 
     def enter(
         self,
@@ -176,36 +202,39 @@ class FlightRecorder:
         """A task begins; returns its slot, 0 when there is none left (it is then nobody's suspect)."""
         if not self._free:
             return 0
-        text = _SEPARATOR.join((task_id, task, queue, tag)).encode(errors="replace")
-        if len(text) > _SLOT_SIZE - _SLOT.size:
-            text = _SEPARATOR.join((task_id, task, queue, "")).encode(errors="replace")
-            if len(text) > _SLOT_SIZE - _SLOT.size:
+        text = f"{task_id}{_SEPARATOR}{task}{_SEPARATOR}{queue}{_SEPARATOR}{tag}".encode(errors="replace")
+        if len(text) > _LONGEST_TEXT:
+            text = f"{task_id}{_SEPARATOR}{task}{_SEPARATOR}{queue}{_SEPARATOR}".encode(errors="replace")
+            if len(text) > _LONGEST_TEXT:
                 return 0
         slot = self._free.pop()
-        start = _HEADER_SIZE + (slot - 1) * _SLOT_SIZE
-        stage = Stage.ACKNOWLEDGED if acknowledged else Stage.RUNNING
-        # The text first: a process that dies in between leaves a slot that is still free.
-        self._memory[start + _SLOT.size : start + _SLOT.size + len(text)] = text
-        _SLOT.pack_into(self._memory, start, stage, ignore_result, len(text), started_at, deadline)
+        start = _BEFORE + slot * _SLOT_SIZE
+        memory = self._memory
+        _SLOT.pack_into(memory, start, _FREE, ignore_result, len(text), started_at, deadline, text)
+        if len(text) > _SHORT_TEXT:
+            memory[start + _SLOT.size : start + _FIELDS.size + len(text)] = text[_SHORT_TEXT:]
+        # Last: a process that dies in between leaves a slot that is still free.
+        memory[start] = _ACKNOWLEDGED if acknowledged else _RUNNING
         return slot
 
     def conclude(self, slot: int) -> None:
         """Its outcome is stored, and what follows is published."""
         if slot:
-            self._memory[_HEADER_SIZE + (slot - 1) * _SLOT_SIZE] = Stage.CONCLUDED
+            self._memory[_BEFORE + slot * _SLOT_SIZE] = _CONCLUDED
 
     def leave(self, slot: int) -> None:
         """It is nobody's business any more."""
         if slot:
-            self._memory[_HEADER_SIZE + (slot - 1) * _SLOT_SIZE] = Stage.FREE
+            self._memory[_BEFORE + slot * _SLOT_SIZE] = _FREE
             self._free.append(slot)
 
-    def count_ended(self) -> None:
-        """A task has come to an end."""
-        self._ended += 1
-        _COUNTER.pack_into(self._memory, _ENDED, self._ended)
+    def count_ended(self, number: int = 1) -> None:
+        """Tasks have come to an end."""
+        self.ended += number
+        _COUNTER.pack_into(self._memory, _ENDED, self.ended)
 
     def close(self) -> None:
+        self.on_loop.release()
         self._memory.close()
 
 
@@ -222,11 +251,10 @@ def read_flights(descriptor: int) -> list[Flight]:
     """All tasks under way, in the order of their slots."""
     flights: list[Flight] = []
     for slot in range(1, _layout(descriptor)[0] + 1):
-        start = _HEADER_SIZE + (slot - 1) * _SLOT_SIZE
-        raw = os.pread(descriptor, _SLOT_SIZE, start)
-        stage, ignore_result, length, started_at, deadline = _SLOT.unpack_from(raw)
+        raw = os.pread(descriptor, _SLOT_SIZE, _BEFORE + slot * _SLOT_SIZE)
+        stage, ignore_result, length, started_at, deadline = _FIELDS.unpack_from(raw)
         if stage != Stage.FREE:
-            text = raw[_SLOT.size : _SLOT.size + length].decode(errors="replace")
+            text = raw[_FIELDS.size : _FIELDS.size + length].decode(errors="replace")
             task_id, task, queue, tag = text.split(_SEPARATOR, 3)
             flights.append(
                 Flight(slot, Stage(stage), bool(ignore_result), started_at, deadline, task_id, task, queue, tag)
