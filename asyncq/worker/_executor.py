@@ -175,9 +175,9 @@ class Executor:
             raise _NotWanted("duplicate")
         if not program.acks_late:
             await self._acknowledge(attempt)
-        self._check_started_in_time(attempt)
         if program.track_started:
             await attempt.store_started()
+        self._check_started_in_time(attempt)
         context = attempt.make_context()
         current_context.set(context)  # in this asyncio task's own copy of the variables
         attempt.started_at = self._clock.monotonic()
