@@ -19,10 +19,10 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from asyncq.errors import AsyncqError
+from asyncq_brokers._clients.resolve import resolve
 
 from .endpoint import AnyConnection, Endpoint
 from .errors import ErrorFamily, foreign_cancellation, translate
-from .resolve import resolve
 
 try:
     import hiredis

@@ -1,0 +1,295 @@
+"""One channel of a connection: calls and their replies in order, publishing with confirms, deliveries."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from struct import Struct as Layout
+from struct import pack
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from msgspec import Struct
+from pamqp import commands
+
+from asyncq.errors import AsyncqError
+
+from .content import body_size
+from .errors import ConnectionLost, Refused, copied
+from .frames import (
+    BODY,
+    HEADER,
+    METHOD,
+    Index,
+    encode_content_frames,
+    encode_method,
+    encode_publish,
+    frame,
+    read_method,
+)
+
+if TYPE_CHECKING:
+    from pamqp.base import Frame
+
+    from .connection import Connection
+
+__all__ = ["Channel", "Incoming", "Outgoing"]
+
+_T = TypeVar("_T")
+
+_TAG = Layout(">QB")
+
+#: Reply code of what is published to nobody.
+_UNROUTABLE = "no queue takes it"
+
+
+class Incoming(Struct, gc=False):
+    """A message that the server sent, not yet taken apart."""
+
+    #: "" for what was asked for by `get`.
+    consumer_tag: str
+    delivery_tag: int
+    redelivered: bool
+    exchange: str
+    routing_key: str
+    header: bytes
+    body: bytes
+
+
+class Outgoing(Struct, gc=False):
+    """A message on its way: where to, its content header, its body."""
+
+    exchange: str
+    routing_key: str
+    header: bytes
+    body: bytes
+
+
+class _Batch:
+    """Messages that were published together, until the last of them is confirmed."""
+
+    __slots__ = ("failures", "future", "missing")
+
+    def __init__(self, missing: int, future: asyncio.Future[dict[int, str]]) -> None:
+        self.missing = missing
+        self.future = future
+        #: Position -> why the server did not take it.
+        self.failures: dict[int, str] = {}
+
+
+class Channel:
+    """Made by `Connection.channel`. The first refusal ends it, as AMQP has it; the connection goes on."""
+
+    def __init__(self, connection: Connection, number: int) -> None:
+        self.connection = connection
+        self.number = number
+        self.error: AsyncqError | None = None
+        #: Called with each message that is pushed.
+        self.on_delivery: Callable[[Incoming], None] = _ignore
+        #: Called with the tag of a consumer that the server has cancelled.
+        self.on_cancel: Callable[[str], None] = _ignore
+        #: Called once, when the channel has come to its end in whatever way but `close`.
+        self.on_end: Callable[[], None] = _ignore_end
+        self._replies: deque[asyncio.Future[Any]] = deque()
+        # Content that is still coming: which method, its fields, the header, the rest of the body.
+        self._method_of_content = (0, b"")
+        self._header = b""
+        self._body: list[bytes] = []
+        self._missing = 0
+        #: Publishing: numbers that are not confirmed, in order -> batch, position, message.
+        self._unconfirmed: dict[int, tuple[_Batch, int, Outgoing]] = {}
+        self._published = 0
+
+    # -- calls
+
+    async def call(self, method: Frame, deadline: float) -> Any:  # Any: the reply that belongs to the method
+        """Send a method and wait for its reply. Raises Refused, ConnectionLost."""
+        return await self.answer(self.post(method), deadline)
+
+    def post(self, method: Frame) -> asyncio.Future[Any]:
+        """Send a method that has a reply; `answer` waits for it. Several may be under way."""
+        reply: asyncio.Future[Any] = self.connection.loop.create_future()
+        self.send(method)
+        self._replies.append(reply)
+        return reply
+
+    async def answer(self, reply: asyncio.Future[_T], deadline: float) -> _T:
+        """Wait for a reply until the loop time `deadline`; then the whole connection is given up."""
+        timer = self.connection.loop.call_at(deadline, self.connection.too_late)
+        try:
+            return await reply
+        finally:
+            timer.cancel()
+
+    def send(self, method: Frame) -> None:
+        """Send a method that has no reply, or whose reply nobody waits for."""
+        self.ensure_open()
+        self.connection.write(encode_method(method, self.number))
+
+    def ensure_open(self) -> None:
+        """Raise what has ended the channel."""
+        if self.error is not None:
+            raise copied(self.error)
+
+    async def close(self, deadline: float) -> None:
+        """End it; what was delivered on it and not acknowledged goes back. May be called again."""
+        if self.error is not None:
+            return
+        closed = self.post(commands.Channel.Close(200, "", 0, 0))
+        self.on_end = _ignore_end
+        await self.answer(closed, deadline)
+
+    # -- publishing
+
+    async def confirm(self, deadline: float) -> None:
+        """From now on the server confirms what is published."""
+        await self.call(commands.Confirm.Select(), deadline)
+
+    def publish(self, messages: Sequence[Outgoing]) -> asyncio.Future[dict[int, str]]:
+        """Send messages, all in one write, on a channel that confirms.
+
+        The future gives, once all are confirmed, the positions that the server has not taken and why.
+        """
+        self.ensure_open()
+        batch = _Batch(len(messages), self.connection.loop.create_future())
+        most = self.connection.frame_max - 8
+        parts: list[bytes] = []
+        for position, message in enumerate(messages):
+            self._published += 1
+            self._unconfirmed[self._published] = (batch, position, message)
+            parts.append(encode_publish(message.exchange, message.routing_key, self.number))
+            encode_content_frames(parts, message.header, message.body, self.number, most)
+        self.connection.write(b"".join(parts))
+        if not messages:
+            batch.future.set_result({})
+        return batch.future
+
+    # -- settling
+
+    def ack(self, delivery_tag: int, *, multiple: bool = False) -> None:
+        """Acknowledge one delivery, or all up to it."""
+        self._settle(pack(">HHQB", 60, 80, delivery_tag, multiple))
+
+    def requeue(self, delivery_tag: int, *, multiple: bool = False) -> None:
+        """Give one delivery back to where it stood, or all up to it."""
+        self._settle(pack(">HHQB", 60, 120, delivery_tag, multiple | 2))
+
+    def _settle(self, payload: bytes) -> None:
+        self.ensure_open()
+        self.connection.write(frame(METHOD, self.number, payload))
+
+    # -- what the server sends
+
+    def receive(self, kind: int, payload: bytes) -> None:
+        """Take a frame of this channel."""
+        if kind == METHOD:
+            self._method(int.from_bytes(payload[:4]), payload)
+        elif kind == HEADER:
+            self._header = payload
+            self._missing = body_size(payload)
+            if not self._missing:
+                self._content_complete()
+        elif kind == BODY:
+            self._body.append(payload)
+            self._missing -= len(payload)
+            if self._missing <= 0:
+                self._content_complete()
+
+    def fail(self, error: AsyncqError) -> None:
+        """The end: whoever waits is told."""
+        if self.error is not None:
+            return
+        self.error = error
+        waiting = [*self._replies, *(batch.future for batch, _, _ in self._unconfirmed.values())]
+        self._replies.clear()
+        self._unconfirmed.clear()
+        for future in waiting:
+            if not future.done():
+                future.set_exception(copied(error))
+        self.connection.forget(self)
+        self.on_end()
+
+    def _method(self, index: int, payload: bytes) -> None:
+        match index:
+            case Index.DELIVER | Index.GET_OK | Index.RETURN:
+                self._method_of_content = (index, payload)
+            case Index.ACK | Index.NACK:
+                tag, bits = _TAG.unpack_from(payload, 4)
+                self._confirmed(tag, multiple=bool(bits & 1), refused=index == Index.NACK)
+            case Index.CANCEL:
+                tag = payload[5 : 5 + payload[4]].decode()
+                self.on_cancel(tag)
+            case Index.CHANNEL_CLOSE:
+                closing = read_method(payload)
+                self.connection.write(encode_method(commands.Channel.CloseOk(), self.number))
+                self.fail(Refused(closing.reply_code, closing.reply_text))
+            case Index.FLOW:  # RabbitMQ does not send it
+                self.connection.write(encode_method(commands.Channel.FlowOk(active=True), self.number))
+            case _:
+                self._replied(read_method(payload))
+                if index == Index.CHANNEL_CLOSE_OK:
+                    self.fail(ConnectionLost("the channel is closed"))
+
+    def _replied(self, value: Any) -> None:
+        if self._replies:
+            reply = self._replies.popleft()
+            if not reply.done():  # whoever asked may have been cancelled
+                reply.set_result(value)
+
+    def _content_complete(self) -> None:
+        index, method = self._method_of_content
+        header, body = self._header, self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        self._header, self._body = b"", []
+        if index == Index.DELIVER:
+            start = 5
+            end = start + method[4]
+            tag, bits = _TAG.unpack_from(method, end)
+            exchange, offset = _short(method, end + 9)
+            key, _ = _short(method, offset)
+            self.on_delivery(Incoming(method[start:end].decode(), tag, bool(bits & 1), exchange, key, header, body))
+        elif index == Index.GET_OK:
+            tag, bits = _TAG.unpack_from(method, 4)
+            exchange, offset = _short(method, 13)
+            key, _ = _short(method, offset)
+            self._replied(Incoming("", tag, bool(bits & 1), exchange, key, header, body))
+        else:
+            _, offset = _short(method, 6)
+            exchange, offset = _short(method, offset)
+            key, _ = _short(method, offset)
+            self._returned(Outgoing(exchange, key, header, body))
+
+    def _returned(self, message: Outgoing) -> None:
+        """It comes before its confirm. AMQP names no number: the first equal message that has not come back is it."""
+        for batch, position, sent in self._unconfirmed.values():
+            if sent == message and position not in batch.failures:
+                batch.failures[position] = _UNROUTABLE
+                return
+
+    def _confirmed(self, tag: int, *, multiple: bool, refused: bool) -> None:
+        unconfirmed = self._unconfirmed
+        if not multiple:
+            entries = [unconfirmed.pop(tag)] if tag in unconfirmed else []
+        else:
+            entries: list[tuple[_Batch, int, Outgoing]] = []
+            while unconfirmed and (first := next(iter(unconfirmed))) <= tag:
+                entries.append(unconfirmed.pop(first))
+        for batch, position, _ in entries:
+            if refused:
+                batch.failures[position] = "the queue refused it"
+            batch.missing -= 1
+            if not batch.missing and not batch.future.done():
+                batch.future.set_result(batch.failures)
+
+
+def _short(data: bytes, offset: int) -> tuple[str, int]:
+    start = offset + 1
+    end = start + data[offset]
+    return data[start:end].decode(), end
+
+
+def _ignore(_: object) -> None:
+    """Nobody listens."""
+
+
+def _ignore_end() -> None:
+    """Nobody listens."""

@@ -1,0 +1,60 @@
+"""What goes wrong with an AMQP server. Each error is one for brokers and for result backends, whichever asked."""
+
+from __future__ import annotations
+
+import ssl
+
+from asyncq.errors import (
+    AsyncqError,
+    BackendConnectionError,
+    BackendError,
+    BackendFull,
+    BrokerConnectionError,
+    BrokerError,
+    BrokerFull,
+    ConfigurationError,
+)
+
+__all__ = ["Blocked", "ConnectionLost", "Refused", "copied", "translate"]
+
+
+class ConnectionLost(BrokerConnectionError, BackendConnectionError):
+    """Not reached, lost, too slow: the fate of the call is unknown."""
+
+
+class Blocked(BrokerFull, BackendFull):
+    """The server is out of memory or disk and reads nothing from those who publish; nothing was sent."""
+
+
+class Refused(BrokerError, BackendError):
+    """The server closed a channel, and says why."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(code, text)
+        #: AMQP's reply code: 403 no rights, 404 not there, 405 somebody else's, 406 other arguments.
+        self.code = code
+        self.text = text
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.text}"
+
+
+def translate(error: BaseException | None, address: str) -> AsyncqError:
+    """An error of the operating system, of TLS or of asyncio as ours; None is an end without a reason."""
+    if isinstance(error, AsyncqError):
+        return error
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return ConfigurationError(
+            f"RabbitMQ at {address} has a certificate that we don't trust: {error.verify_message}"
+        )
+    if isinstance(error, TimeoutError) and not error.args:
+        return ConnectionLost(f"RabbitMQ at {address} did not answer in time")
+    reason = "closed by the other side" if error is None else str(error) or type(error).__name__
+    return ConnectionLost(f"lost the connection to RabbitMQ at {address}: {reason}")
+
+
+def copied(error: AsyncqError) -> AsyncqError:
+    """The same error once more: each caller gets one of its own, with its own traceback."""
+    copy = type(error)(*error.args)
+    copy.__cause__ = error.__cause__
+    return copy

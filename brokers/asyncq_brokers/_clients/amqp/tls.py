@@ -1,0 +1,61 @@
+"""TLS as Celery's `broker_use_ssl` asks for it, and verified where that says nothing (amqp.md, section 10)."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from typing import Any
+
+from asyncq.errors import ConfigurationError
+
+__all__ = ["tls_context"]
+
+#: How far the server's certificate is checked.
+_CERT_REQS: Mapping[object, ssl.VerifyMode] = {
+    "CERT_REQUIRED": ssl.CERT_REQUIRED,
+    "CERT_OPTIONAL": ssl.CERT_OPTIONAL,
+    "CERT_NONE": ssl.CERT_NONE,
+    "required": ssl.CERT_REQUIRED,
+    "optional": ssl.CERT_OPTIONAL,
+    "none": ssl.CERT_NONE,
+    ssl.CERT_REQUIRED: ssl.CERT_REQUIRED,
+    ssl.CERT_OPTIONAL: ssl.CERT_OPTIONAL,
+    ssl.CERT_NONE: ssl.CERT_NONE,
+}
+
+_ARGUMENTS = frozenset(
+    {"ca_certs", "certfile", "keyfile", "cert_reqs", "check_hostname", "server_hostname", "ciphers"}
+    | {"tls_minimum_version", "tls_maximum_version"}
+)
+
+
+def tls_context(given: Mapping[str, Any]) -> tuple[ssl.SSLContext, str | None]:
+    """A context, and the name that the certificate must have where it is not the host's.
+
+    Raises ConfigurationError.
+    """
+    unknown = sorted(given.keys() - _ARGUMENTS)
+    if unknown:
+        known = ", ".join(sorted(_ARGUMENTS))
+        raise ConfigurationError(f"unknown TLS arguments for AMQP: {', '.join(unknown)}; known are {known}")
+    try:
+        verify = _CERT_REQS[given.get("cert_reqs", "required")]
+    except (KeyError, TypeError):
+        raise ConfigurationError("cert_reqs must be one of required, optional, none") from None
+    check = given.get("check_hostname", True)
+    if isinstance(check, str):
+        check = check.lower() not in {"0", "f", "false", "n", "no"}
+    try:
+        context = ssl.create_default_context(cafile=given.get("ca_certs"))
+        if given.get("certfile"):
+            context.load_cert_chain(given["certfile"], given.get("keyfile"))
+        if given.get("ciphers"):
+            context.set_ciphers(given["ciphers"])
+        for bound in ("minimum_version", "maximum_version"):
+            if given.get(f"tls_{bound}") is not None:
+                setattr(context, bound, given[f"tls_{bound}"])
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigurationError(f"TLS for AMQP: {error}") from error
+    context.check_hostname = bool(check) and verify is not ssl.CERT_NONE
+    context.verify_mode = verify
+    return context, given.get("server_hostname")
