@@ -11,13 +11,14 @@ from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 import anyio
-import anyio.to_process
 import anyio.to_thread
 
 from asyncq._context import Context
 from asyncq._middleware import AroundRun
+from asyncq.errors import WorkerLostError
 from asyncq.worker._attempt import Attempt
 from asyncq.worker._process import call_in_process
+from asyncq.worker._processes import ProcessDied, ProcessPool
 from asyncq.worker._time_limits import InterruptibleCall, SoftLimit
 
 #: Does what must be done right before the user's first line, and returns the context that it runs in; raises when that
@@ -95,7 +96,11 @@ class ProcessCaller:
     def __init__(self, limit: int, around: AroundRun | None) -> None:
         self._around = around
         self._slots = asyncio.Semaphore(limit)
-        self._unlimited = anyio.CapacityLimiter(math.inf)
+        self._processes = ProcessPool()
+
+    async def close(self) -> None:
+        """Kill the processes."""
+        await self._processes.close()
 
     async def call(self, attempt: Attempt, begin: Begin) -> Value:
         async with self._slots:
@@ -106,12 +111,24 @@ class ProcessCaller:
 
     async def _run(self, attempt: Attempt, context: Context) -> Value:
         args, kwargs = _arguments(attempt, context)
-        fn = attempt.program.definition.fn
-        return await anyio.to_process.run_sync(
-            partial(call_in_process, fn.__module__, fn.__qualname__, args, kwargs, attempt.soft_time_limit),
-            cancellable=True,
-            limiter=self._unlimited,
-        )
+        fn, limit = attempt.program.definition.fn, attempt.soft_time_limit
+        try:
+            return await self._processes.run(call_in_process, fn.__module__, fn.__qualname__, args, kwargs, limit)
+        except ProcessDied as died:
+            raise WorkerLostError(str(died)) from None
+
+
+async def value_of(caller: Caller, attempt: Attempt, begin: Begin) -> Value:
+    """Call it, and close what it has opened."""
+    try:
+        value = await caller.call(attempt, begin)
+    except BaseException as exc:
+        if attempt.scope is not None:
+            await attempt.scope.close(exc)
+        raise
+    if attempt.scope is not None:
+        await attempt.scope.close(None)
+    return value
 
 
 def _arguments(attempt: Attempt, context: Context) -> tuple[Any, dict[str, Any]]:

@@ -11,7 +11,7 @@ from asyncq._middleware import AroundRun
 from asyncq.driver import Ack, Clock
 from asyncq.errors import TimeLimitExceeded
 from asyncq.worker._attempt import Attempt
-from asyncq.worker._calls import Caller, LoopCaller, ProcessCaller, ThreadCaller, Value
+from asyncq.worker._calls import Caller, LoopCaller, ProcessCaller, ThreadCaller, value_of
 from asyncq.worker._claims import Claims
 from asyncq.worker._concluder import Concluder
 from asyncq.worker._flow import Flow
@@ -112,6 +112,10 @@ class Executor:
         if self._running:
             await asyncio.wait(self._running.values(), timeout=timeout)
 
+    async def close(self) -> None:
+        """End the processes that tasks have run in."""
+        await self._in_process.close()
+
     def abandon(self) -> list[Attempt]:
         """Give up on what doesn't end though it was cancelled (a thread, a swallower); whatever it does is dropped."""
         abandoned, self._running = list(self._running), {}
@@ -122,7 +126,7 @@ class Executor:
 
     async def _run(self, attempt: Attempt) -> None:
         try:
-            outcome: Outcome | Lost = Succeeded(await self._value_of(attempt))
+            outcome: Outcome | Lost = Succeeded(await value_of(self._caller_of(attempt), attempt, self._begin))
         except GeneratorExit:
             raise
         except BaseException as exc:  # noqa: BLE001 - the boundary to the user's code: whatever it raises is an outcome
@@ -145,17 +149,6 @@ class Executor:
         self._flow.running -= 1
         self._concluder.put((attempt, outcome))
         self._flow.notify()
-
-    async def _value_of(self, attempt: Attempt) -> Value:
-        try:
-            value = await self._caller_of(attempt).call(attempt, self._begin)
-        except BaseException as exc:
-            if attempt.scope is not None:
-                await attempt.scope.close(exc)
-            raise
-        if attempt.scope is not None:
-            await attempt.scope.close(None)
-        return value
 
     def _caller_of(self, attempt: Attempt) -> Caller:
         definition = attempt.program.definition

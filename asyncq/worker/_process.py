@@ -1,23 +1,52 @@
-"""What runs in the process of an `executor="process"` task."""
+"""What runs in a process of the worker's: one call at a time, until it is killed."""
 
 from __future__ import annotations
 
 import importlib
+import multiprocessing
+import os
+import pickle
 import signal
+import socket
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from multiprocessing.connection import wait
 from operator import attrgetter
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
-from asyncq.errors import SoftTimeLimitExceeded
+from asyncq.errors import EncodeError, RemoteTaskError, SoftTimeLimitExceeded
+
+# `Any` below: arguments and results of the user's functions.
+
+#: Bytes of the number that stands before each pickle.
+SIZE = 8
+
+
+def serve(connection: socket.socket) -> None:
+    """Read a pickled call, make it, answer by the pickle of `(value, None)` or `(None, exception)`; and again.
+
+    Ends when the other end closes. Pickle is safe here: both ends are of one worker.
+    """
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Who stops a service may signal all of its processes; the worker decides. No SIG_IGN: programs that a task
+        # starts would inherit it.
+        signal.signal(number, _carry_on)
+    with connection, connection.makefile("rwb") as stream:
+        while (request := _read(stream)) is not None:
+            answer = _answer(request)
+            stream.write(len(answer).to_bytes(SIZE, "big"))
+            stream.write(answer)
+            stream.flush()
 
 
 def call_in_process(
     module: str, qualname: str, args: Sequence[Any], kwargs: Mapping[str, Any], soft_time_limit: float | None
-) -> Any:  # whatever the user's function returns
+) -> Any:
     """Import the task's module, and call its function.
 
     A soft limit is an alarm: the process belongs to this one call, and the call has its main thread.
@@ -26,12 +55,74 @@ def call_in_process(
     try:
         return function() if soft_time_limit is None else _within(soft_time_limit, function)
     except BaseException as exc:
-        # A traceback stays behind when its exception crosses to the worker; a note goes with it.
-        exc.add_note("".join(traceback.format_tb(exc.__traceback__)))
+        note_traceback(exc)
         raise
 
 
-def _within(soft_time_limit: float, function: Callable[[], Any]) -> Any:  # whatever the user's function returns
+def note_traceback(exc: BaseException) -> None:
+    """A traceback stays behind when its exception crosses to the worker; a note goes with it."""
+    exc.add_note("".join(traceback.format_tb(exc.__traceback__)))
+
+
+def portable(exc: BaseException) -> BaseException:
+    """The exception, or one that tells of it where it can't be pickled or, which shows later, unpickled."""
+    try:
+        pickle.loads(pickle.dumps(exc))  # noqa: S301 - our own
+    except Exception:  # noqa: BLE001 - constructors and `__reduce__` of the user's may raise anything
+        kind = type(exc)
+        text = _text_of(exc)
+        stand_in = RemoteTaskError(f"{kind.__module__}.{kind.__qualname__}", text)
+        for note in getattr(exc, "__notes__", ()):
+            stand_in.add_note(note)
+        return stand_in
+    return exc
+
+
+def named(module: str, qualname: str) -> Any:
+    """What stands under a name. Raises ImportError, AttributeError, and what the module raises."""
+    return attrgetter(qualname)(sys.modules.get(module) or importlib.import_module(module))
+
+
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+def _read(stream: _Readable) -> bytes | None:
+    size = stream.read(SIZE)
+    return stream.read(int.from_bytes(size, "big")) if len(size) == SIZE else None
+
+
+def _answer(request: bytes) -> bytes:
+    try:
+        function, args = pickle.loads(request)  # noqa: S301 - our own
+        value = function(*args)
+    except BaseException as exc:  # noqa: BLE001 - the worker gets it, whatever it is
+        return pickle.dumps((None, portable(exc)))
+    try:
+        return pickle.dumps((value, None))
+    except Exception as exc:  # noqa: BLE001 - as above
+        return pickle.dumps((None, EncodeError(f"what the task returned can't leave its process: {_text_of(exc)}")))
+
+
+def _text_of(exc: BaseException) -> str:
+    try:
+        return str(exc)
+    except Exception:  # noqa: BLE001 - a `__str__` of the user's
+        return ""
+
+
+def _carry_on(_signal: int, _frame: FrameType | None) -> None:
+    """Nothing to do."""
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+def _within(soft_time_limit: float, function: Callable[[], Any]) -> Any:
 
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
         raise SoftTimeLimitExceeded(soft_time_limit)
@@ -46,7 +137,7 @@ def _within(soft_time_limit: float, function: Callable[[], Any]) -> Any:  # what
 
 
 def _function(module: str, qualname: str) -> Callable[..., Any]:
-    found = attrgetter(qualname)(sys.modules.get(module) or importlib.import_module(module))
+    found = named(module, qualname)
     # What stands under the function's name is the task that the decorator made of it.
     definition = getattr(found, "definition", None)
     return found if definition is None else definition.fn

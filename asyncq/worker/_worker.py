@@ -254,6 +254,7 @@ class Worker:
             # Nothing runs any more, unless a fault of ours or of a driver's has brought us here.
             parts.executor.interrupt()
             await parts.executor.join(self._setup.kill_grace)
+            await parts.executor.close()
             await parts.consumer.close()
 
     async def _open(self) -> bool:
