@@ -8,7 +8,7 @@ JOBS ?= 2
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check docs bench clean
+.PHONY: help venv demo test soak check docs bench clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -29,6 +29,10 @@ demo: $(STAMP)  ## Real work on the embedded default: fetched pages and thumbnai
 test: $(STAMP)  ## The whole test suite
 	@scripts/redis-server.sh
 	@$(BIN)/pytest -n $(JOBS) --dist worksteal $(ARGS)
+
+soak: $(STAMP)  ## The long forms of the tests that have one, and their figures: an hour
+	@scripts/redis-server.sh
+	@$(BIN)/pytest -m soak $(ARGS)
 
 check: $(STAMP)  ## Lint, formatting, types, import rules
 	$(BIN)/ruff check

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from asyncq import AsyncQ
+from chaos.ledger import Ledger
 from durability.kit import MakeWorker
 from durability.worker_program import declare_tasks
-from ledger import Ledger
 from processes import Program
 from servers import RedisServer
 from waiting import Gate

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from asyncq import AsyncQ, AsyncResult
 from asyncq.errors import BrokerConnectionError
-from ledger import Ledger
+from chaos.ledger import Ledger
 from processes import Program
 from waiting import Gate
 
@@ -59,9 +59,9 @@ def ids(results: Sequence[AsyncResult[Any]]) -> set[str]:
 
 def interrupted(ledger: Ledger, pid: int) -> set[str]:
     """Tasks that this process began and did not end."""
-    own = [entry for entry in ledger.entries() if entry.who == str(pid)]
-    return {entry.task_id for entry in own if entry.kind == "START"} - {
-        entry.task_id for entry in own if entry.kind == "END"
+    own = [record for record in ledger.entries() if record.pid == pid]
+    return {record.task_id for record in own if record.kind == "START"} - {
+        record.task_id for record in own if record.kind == "END"
     }
 
 

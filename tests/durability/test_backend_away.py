@@ -14,10 +14,10 @@ import pytest
 from redis import Redis
 
 from asyncq import AsyncQ
-from durability.gauges import resident
+from chaos.gauges import resident
+from chaos.ledger import Ledger
 from durability.kit import ids, is_settled, send, values
 from durability.worker_program import declare_tasks
-from ledger import Ledger
 from redis_kit import Client
 from servers import RedisServer
 from waiting import until

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from asyncq import AsyncQ
+from chaos.ledger import Ledger
 from durability.kit import MakeWorker, duplicates, ids, interrupted, is_settled, send, values
-from ledger import Ledger
 from waiting import Gate, until
 
 pytestmark = pytest.mark.slow
@@ -24,8 +24,8 @@ async def test_a_neighbour_takes_over_what_a_killed_worker_held(
         make_worker(name="neighbour", concurrency=_CONCURRENCY, lease=_LEASE) as neighbour,
     ):
         results = await send(client, range(1000), pause=0.02, gate=gate)
-        pid, heir = victim.pid, str(neighbour.pid)
-        await until(lambda: ledger.workers("START")[str(pid)] > 5 * _CONCURRENCY)
+        pid, heir = victim.pid, neighbour.pid
+        await until(lambda: ledger.writers("START")[pid] > 5 * _CONCURRENCY)
         victim.kill()
         cut_off = interrupted(ledger, pid)
         assert cut_off
@@ -33,7 +33,7 @@ async def test_a_neighbour_takes_over_what_a_killed_worker_held(
 
         assert await values(results) == list(range(1000))
         assert ledger.runs("END").keys() == ids(results)
-        assert cut_off <= {entry.task_id for entry in ledger.entries("END") if entry.who == heir}
+        assert cut_off <= {record.task_id for record in ledger.entries("END") if record.pid == heir}
         assert duplicates(ledger) <= _CONCURRENCY + _BATCH
         await until(lambda: is_settled(client))
         assert neighbour.stop() == 0
@@ -47,7 +47,7 @@ async def test_workers_that_are_killed_again_and_again_lose_nothing(
     for _ in range(kills):
         async with make_worker(concurrency=_CONCURRENCY, lease=_LEASE) as victim:
             pid = victim.pid
-            await until(lambda pid=pid: ledger.workers("START")[str(pid)] >= _CONCURRENCY)
+            await until(lambda pid=pid: ledger.writers("START")[pid] >= _CONCURRENCY)
             victim.kill()
             cut_off |= interrupted(ledger, pid)
     assert cut_off

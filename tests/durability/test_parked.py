@@ -13,9 +13,9 @@ import pytest
 
 from asyncq import AsyncQ
 from asyncq.driver import Broker
-from durability.gauges import processor_time, resident
+from chaos.gauges import processor_time, resident
+from chaos.ledger import Ledger
 from durability.kit import MakeWorker, ids, is_settled
-from ledger import Ledger
 from waiting import until
 
 #: Tells what was measured: `pytest --log-cli-level=INFO`.
@@ -76,8 +76,8 @@ async def test_a_mass_of_parked_tasks_costs_a_worker_next_to_nothing(
         due = time.time() + 1
         soon = await client.send_task("durability.stamp", eta=datetime.fromtimestamp(due, UTC))
         await soon.get(20)
-        [entry] = ledger.entries("RAN")
-        assert 0 <= float(entry.who) - due < _MOST_LATE
+        [record] = ledger.entries("RAN")
+        assert 0 <= record.wall - due < _MOST_LATE
         assert worker.stop() == 0
     assert (await broker.depth("celery")).parked == mass
 
@@ -95,7 +95,7 @@ async def test_parked_tasks_run_once_and_never_early_whoever_returns_them(
         await until(partial(is_settled, client))
 
     assert ledger.runs("RAN") == dict.fromkeys(ids(results), 1)
-    ran = {entry.task_id: float(entry.who) for entry in ledger.entries("RAN")}
+    ran = {record.task_id: record.wall for record in ledger.entries("RAN")}
     late = sorted(ran[result.id] - date.timestamp() for result, date in zip(results, dates, strict=True))
     logger.info("late by %.0f ms (median), %.0f ms (99 %%)", late[100] * 1000, late[198] * 1000)
     assert late[0] >= 0

@@ -10,8 +10,8 @@ import pytest
 
 from asyncq import AsyncQ
 from asyncq.errors import BackendError, BrokerConnectionError
+from chaos.ledger import Ledger
 from durability.kit import duplicates, ids, is_settled, send, send_through_outages, values
-from ledger import Ledger
 from servers import RedisServer
 from waiting import until
 

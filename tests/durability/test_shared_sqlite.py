@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from asyncq import AsyncQ
+from chaos.ledger import Ledger
 from durability.kit import MakeWorker, ids, is_settled, send, values
-from ledger import Ledger
 from waiting import until
 
 
@@ -29,7 +29,7 @@ async def test_two_workers_share_a_backlog_exactly_once(
         assert await values(results + more) == list(range(3000))
         assert set(ledger.runs("START").values()) == {1}
         assert ledger.runs("END").keys() == ids(results + more)
-        assert ledger.workers("END").keys() == {str(one.pid), str(two.pid)}
+        assert ledger.writers("END").keys() == {one.pid, two.pid}
         await until(lambda: is_settled(client))
         assert (one.stop(), two.stop()) == (0, 0)
 

@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from asyncq import AsyncQ, Context
-from ledger import Ledger
+from chaos.ledger import Ledger
 from waiting import Gate
 
 

@@ -12,8 +12,8 @@ from typing import Any
 from celery import Celery, Task
 from celery.signals import worker_ready
 
+from chaos.ledger import Ledger
 from interop.failures import Catalogue, OutOfStock, Unheard, unknown_class
-from ledger import Ledger
 from waiting import Gate
 
 _FAILURES = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ledger import Ledger
+from chaos.ledger import Ledger
 from processes import Program
 from waiting import Gate
 

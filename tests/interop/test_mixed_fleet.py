@@ -89,7 +89,7 @@ async def test_a_retried_task_goes_there_and_back(
     await serve_here()
     async with CeleryWorker(url, tmp_path):
         assert await celery.get(task_id) == [3, {"tenant": "acme"}, "root"]
-    assert [entry.who for entry in worker.ledger.entries("RUN")] == ["asyncq", "celery", "asyncq", "celery"]
+    assert [record.detail for record in worker.ledger.entries("RUN")] == ["asyncq", "celery", "asyncq", "celery"]
     assert await queue.result(task_id).get(10) == [3, {"tenant": "acme"}, "root"]
 
 

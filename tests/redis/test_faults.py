@@ -20,7 +20,7 @@ from asyncq.errors import BrokerConnectionError, BrokerFull
 from asyncq.protocol import ResultRecord, encode_result
 from asyncq_backends.redis import RedisBackend
 from asyncq_brokers.redis import RedisBroker
-from lossy_proxy import LossyProxy
+from chaos.proxy import Proxy
 from redis_kit import Client, ack, consume, keep_house, make_broker, numbers, publish, take, task
 from servers import RedisServer
 from waiting import until
@@ -267,17 +267,17 @@ async def test_a_lost_reply_to_a_claim_costs_no_lease(broker: RedisBroker, own_s
     await publish(broker, "q", *range(11))
     first = consume(broker, "q")
     await ack(first, await take(first, 1))  # the server knows the script: one request takes
-    async with LossyProxy(own_server.port) as proxy:
+    async with Proxy(own_server.port) as proxy:
         behind = make_broker(f"redis://127.0.0.1:{proxy.port}/0")
         consumer = consume(behind, "q", lease=3600)
         await consumer.maintain()
-        proxy.deaf = True
+        proxy.half_open("requests")
         taking = asyncio.create_task(consumer.receive(10))
         await until(lambda: own_server.command("LLEN", "q") == b":0\r\n")
-        await proxy.cut()
+        proxy.reset()
         with pytest.raises(BrokerConnectionError):
             await taking
-        proxy.deaf = False
+        proxy.heal()
 
         taken = await take(consumer, 10)
 
@@ -291,7 +291,7 @@ async def test_forgotten_connections_are_found_out_while_nothing_is_sent(
 ) -> None:
     """A load balancer dropped its table: no error, no packet, for ever. The consumer is idle."""
     monkeypatch.setattr("asyncq_brokers.redis.waiter._LOOK_AGAIN", 0.5)
-    async with LossyProxy(own_server.port) as proxy:
+    async with Proxy(own_server.port) as proxy:
         behind = make_broker(f"redis://127.0.0.1:{proxy.port}/0", timeout=3.0)
         consumer = consume(behind, "q")
         with pytest.raises(TimeoutError):

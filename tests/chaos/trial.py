@@ -1,0 +1,205 @@
+"""One experiment: workers, load, faults, and the verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import redis
+from msgspec import Struct
+
+from asyncq import AsyncQ
+from asyncq.driver import Broker
+from asyncq.protocol import WireMessage, decode_envelope
+from chaos.app import Settings, make_app
+from chaos.checker import Evidence, Report, examine
+from chaos.fleet import Fleet
+from chaos.ledger import Ledger
+from chaos.load import Load, Reader
+from chaos.scale import Scale
+from chaos.trace import acknowledged_unstored
+from waiting import until
+
+#: Acknowledgements that may be under way together: added to the concurrency, what one loss of a worker may repeat.
+BATCH = 100
+
+#: Seconds until everything must have ended after a fault, before what has not is called lost.
+_DRAIN = 60.0
+
+_QUEUE = "celery"
+
+
+class Places(Struct, frozen=True, kw_only=True):
+    """Where messages and results are, without any proxy."""
+
+    broker: str
+    backend: str
+    #: Folder of the Redis that has both: its file is looked through for what was acknowledged before it was stored.
+    trace: Path | None = None
+
+
+class Trial:
+    """Workers that serve, a producer that sends, a reader that looks; all of it on record.
+
+    ::
+
+        async with Trial(tmp_path, scale, places, broker=through_the_proxy) as trial:
+            async with trial.fault("blackhole"):
+                proxy.blackhole()
+                await trial.endure()
+                proxy.heal()
+            report = await trial.finish()
+        report.check(duplicates=trial.in_flight)
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        scale: Scale,
+        places: Places,
+        *,
+        broker: str | None = None,
+        backend: str | None = None,
+        hosts: int = 1,
+        processes: int = 2,
+        more: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`broker` and `backend` are the URLs that workers and clients use, where these are not the places themselves.
+
+        `more` are settings of asyncq, for all processes.
+        """
+        self.scale = scale
+        self.folder = folder
+        self.ledger = Ledger(folder / "ledger")
+        self.seed = random.getrandbits(32)
+        self.dice = random.Random(self.seed)
+        self.settings = Settings(
+            broker=broker or places.broker,
+            backend=backend or places.backend,
+            ledger=str(self.ledger.path),
+            lease=scale.lease,
+            network_timeout=scale.network_timeout,
+            more=dict(more or {}),
+        )
+        #: Starts that one loss of every worker's connection may repeat.
+        self.in_flight = hosts * processes * (scale.concurrency + BATCH)
+        self.app: AsyncQ = make_app(self.settings)
+        self.load = Load(self.app, self.ledger, scale, self.dice)
+        options = ("--concurrency", str(scale.concurrency), "--shutdown-timeout", f"{scale.shutdown_timeout:g}")
+        self.fleet = Fleet(self.settings, *options, hosts=hosts, processes=processes)
+        self._places = places
+        self._reading: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        """Start everything, and wait until the load has run for a while."""
+        bare = AsyncQ("chaos", broker=self._places.broker, backend=self._places.backend)
+        self.broker: Broker = bare.make_broker()
+        backend = bare.make_backend()
+        assert backend is not None
+        self._backend = backend
+        self.reader = Reader(backend, self.ledger)
+        self._reading = asyncio.create_task(self.reader.run())
+        try:
+            await self.fleet.__aenter__()
+            self.load.start()
+            await asyncio.sleep(self.scale.before)
+            await until(lambda: self.ledger.count("END") > 0)
+        except BaseException:
+            await self.__aexit__()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.fleet.close()
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.wait([self._reading])
+        await self.load.stop()
+        await self.app.aclose()
+        await self.broker.close()
+        await self._backend.close()
+
+    @asynccontextmanager
+    async def fault(self, what: str) -> AsyncGenerator[None]:
+        """What happens within stands in the ledger as a fault."""
+        self.ledger.write("FAULT", "-", f"on {what}")
+        try:
+            yield
+        finally:
+            self.ledger.write("FAULT", "-", f"off {what}")
+
+    async def endure(self) -> None:
+        """Let the fault last."""
+        await asyncio.sleep(self.scale.fault)
+
+    async def census(self) -> dict[int, tuple[int, int]]:
+        """Pid -> asyncio tasks and descriptors of each worker, asked one after the other until all have answered."""
+        counted: dict[int, tuple[int, int]] = {}
+        wanted = set(self.fleet.workers)
+        async with asyncio.timeout(_DRAIN):
+            while not counted.keys() >= wanted:
+                pid, tasks, files = await (await self.app.send_task("chaos.census")).get()
+                counted[pid] = tasks, files
+        return counted
+
+    async def finish(self) -> Report:
+        """Load for a while, then none; drain, stop the workers, compare."""
+        await asyncio.sleep(self.scale.after)
+        await self.load.stop()
+        try:
+            await until(self._is_drained, timeout=_DRAIN)
+            await self._quiet()
+        except TimeoutError:
+            pass  # the report says what is missing
+        tried = sorted(self.ledger.ids("TRY"))
+        results, dead, stuck = await self.reader.results(tried), await self._dead(), await self._stuck()
+        exit_codes = await self.fleet.stop()
+        evidence = Evidence(
+            records=self.ledger.entries(),
+            results=results,
+            dead=dead,
+            stuck=stuck,
+            unstored=() if self._places.trace is None else acknowledged_unstored(self._places.trace),
+            exit_codes=exit_codes,
+            ignored=() if self.load.task == "chaos.work" else tried,
+        )
+        return examine(evidence, context=f"ledger and logs: {self.folder}; seed: {self.seed}")
+
+    async def _is_drained(self) -> bool:
+        ends = self.ledger.entries("END")
+        succeeded = {record.task_id for record in ends if record.detail.startswith("success")}
+        if self.ledger.ids("ACK") - succeeded - await self._dead():
+            return False
+        return not any((await self._stuck()).values())
+
+    async def _quiet(self) -> None:
+        """Wait until nothing has started for a while: a duplicate may come late."""
+
+        def latest() -> float:
+            return max(record.monotonic for record in self.ledger.entries("START"))
+
+        await until(lambda: time.monotonic() - latest() > self.scale.quiet, timeout=_DRAIN)
+
+    async def _dead(self) -> set[str]:
+        letters = await self.broker.peek(_QUEUE, "dead", limit=10_000)
+        return {_task_id(letter.content) for letter in letters}
+
+    async def _stuck(self) -> dict[str, int]:
+        depth = await self.broker.depth(_QUEUE)
+        stuck = {"ready": depth.ready, "in flight": depth.in_flight or 0, "parked": depth.parked or 0}
+        if self._places.broker.startswith("redis"):
+            with redis.Redis.from_url(self._places.broker) as client:
+                stuck["unacked"] = int(client.hlen("unacked"))  # type: ignore[arg-type]  # sync, whatever its types say
+                stuck["unacked_index"] = int(client.zcard("unacked_index"))  # type: ignore[arg-type]
+                stuck["leases"] = int(client.zcard("asyncq.leases"))  # type: ignore[arg-type]
+        return stuck
+
+
+def _task_id(content: bytes | WireMessage) -> str:
+    message = decode_envelope(content) if isinstance(content, bytes) else content
+    return str(message.headers.get("id"))
