@@ -32,7 +32,7 @@ from asyncq.driver import Broker, Queue, ResultBackend
 from asyncq.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from asyncq.worker import Worker
+    from asyncq.worker import Worker, WorkerSetup
 
 __all__ = ["AsyncQ"]
 
@@ -160,7 +160,7 @@ class AsyncQ:
 
         def declare(fn: Callable[..., Any]) -> Task[..., Any]:
             definition = define(fn, declared)
-            task = _make_task(definition, self._outbox)
+            task = _make_task(definition, self._outbox, self)
             self._tasks.add(task)
             return task
 
@@ -300,19 +300,21 @@ class AsyncQ:
         from asyncq.worker import Worker
 
         self.import_modules()
-        return Worker(
-            worker_setup(
-                app=self.name,
-                tasks={name: task.definition for name, task in self.tasks.items()},
-                broker=self.make_broker(),
-                backend=self.make_backend(),
-                queues=self.queues(options.get("queues")),
-                environment=self._environment,
-                middleware=self._middleware,
-                lifespans=self._lifespans,
-                settings=self._settings,
-                options=options,
-            )
+        return Worker(self.worker_setup(**options))
+
+    def worker_setup(self, **options: Unpack[WorkerOptions]) -> WorkerSetup:
+        """What a worker of this app is told; its drivers are not yet opened. Raises TypeError, ConfigurationError."""
+        return worker_setup(
+            app=self.name,
+            tasks={name: task.definition for name, task in self.tasks.items()},
+            broker=self.make_broker(),
+            backend=self.make_backend(),
+            queues=self.queues(options.get("queues")),
+            environment=self._environment,
+            middleware=self._middleware,
+            lifespans=self._lifespans,
+            settings=self._settings,
+            options=options,
         )
 
     async def run_worker(self, **options: Unpack[WorkerOptions]) -> None:
@@ -320,5 +322,5 @@ class AsyncQ:
         await self.worker(**options).run()
 
 
-def _make_task(definition: TaskDefinition, outbox: Outbox) -> Task[..., Any]:
-    return AsyncTask(definition, outbox) if definition.is_coroutine else SyncTask(definition, outbox)
+def _make_task(definition: TaskDefinition, outbox: Outbox, app: AsyncQ) -> Task[..., Any]:
+    return (AsyncTask if definition.is_coroutine else SyncTask)(definition, outbox, app)

@@ -21,7 +21,16 @@ from msgspec import Struct
 
 from asyncq.driver import Coordination, Fact
 
-__all__ = ["Conviction", "Suspicion", "convict", "conviction_key", "read_files", "suspicion_key", "write_suspicions"]
+__all__ = [
+    "Conviction",
+    "Suspicion",
+    "close_files",
+    "convict",
+    "conviction_key",
+    "read_files",
+    "suspicion_key",
+    "write_suspicions",
+]
 
 T = TypeVar("T")
 
@@ -56,6 +65,10 @@ class Suspicion(Struct):
         if self.node:
             self.deaths.append(f"{self.node} died while it ran")
             self.node, self.isolated = "", False
+
+    def convicts(self, most: int) -> bool:
+        """Whether these are too many deaths, of which `most` are. The first one it may only have witnessed."""
+        return len(self.deaths) >= max(most, 2)
 
 
 def conviction_key(task_id: str) -> str:
@@ -105,6 +118,12 @@ async def write_suspicions(coordination: Coordination, suspicions: Sequence[tupl
         await coordination.put(facts)
     if cleared:
         await coordination.delete(cleared)
+
+
+async def close_files(coordination: Coordination, task_ids: Sequence[str]) -> None:
+    """Forget all that is known of tasks: they have ended. Raises BrokerError, BackendError."""
+    if task_ids:
+        await coordination.delete([key for each in task_ids for key in (conviction_key(each), suspicion_key(each))])
 
 
 def _read(value: bytes | None, kind: type[T]) -> T | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, Unpack, cast, overload
 
 from asyncq._call import NO_OPTIONS, Call, CallOptions, SendOptions, call_options
 from asyncq._context import Context
@@ -12,6 +12,9 @@ from asyncq._definition import TaskDefinition
 from asyncq._outbox import Outbox
 from asyncq._result import AsyncResult
 from asyncq._signature import Signature, Step
+
+if TYPE_CHECKING:
+    from asyncq._app import AsyncQ
 
 __all__ = ["AsyncTask", "BoundTask", "SyncTask", "Task"]
 
@@ -90,8 +93,10 @@ class BoundTask(_Sendable[P, R]):
 class Task(_Sendable[P, R]):
     """A task that this app declares. Made by `@queue.task`."""
 
-    def __init__(self, definition: TaskDefinition, outbox: Outbox) -> None:
+    def __init__(self, definition: TaskDefinition, outbox: Outbox, app: AsyncQ) -> None:
         super().__init__(definition, outbox, NO_OPTIONS)
+        #: The app that declares it.
+        self.app: AsyncQ = app
         functools.update_wrapper(cast("Callable[..., Any]", self), definition.fn)
 
     def __repr__(self) -> str:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -31,8 +31,11 @@ class Program:
     logs is shown when the test fails.
     """
 
-    def __init__(self, module: str, config: Mapping[str, Any], *, strict: bool = True) -> None:
-        """`strict` makes its warnings errors."""
+    def __init__(
+        self, module: str, config: Mapping[str, Any], *, strict: bool = True, descriptors: Sequence[int] = ()
+    ) -> None:
+        """`strict` makes its warnings errors; `descriptors` are its own as well, under the same numbers."""
+        self._descriptors = descriptors
         self._command = [sys.executable, *(["-W", "error"] if strict else []), "-m", module, json.dumps(config)]
         self._process: subprocess.Popen[bytes] | None = None
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
@@ -67,7 +70,12 @@ class Program:
         path = [str(_TESTS), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path), "PYTHONUNBUFFERED": "1"}
         self._process = subprocess.Popen(
-            self._command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self._log, env=environment
+            self._command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env=environment,
+            pass_fds=self._descriptors,
         )
         try:
             self._await_ready(self._process)

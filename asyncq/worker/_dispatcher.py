@@ -12,6 +12,12 @@ from asyncq.worker._flow import Flow
 from asyncq.worker._rate_gate import LocalBuckets
 from asyncq.worker._settler import Settler
 
+#: Suspects that wait here until quarantine is free. Others may take the rest: they are parked, and come again.
+_MOST_SUSPECTS = 32
+
+#: Stands for the quarantine among the names of tasks.
+_QUARANTINE = ""
+
 #: Seconds that a call of a full task is put aside for: no less, since each time it comes it costs as much as a run, and
 #: no more, since the guess at its turn is a guess.
 _SHORTEST, _LONGEST = 1.0, 60.0
@@ -21,7 +27,7 @@ class Dispatcher:
     """First in, first out, `concurrency` at a time, and of a task with `max_running` no more than that.
 
     Calls of a full task don't stand in the way of others: as many as may run wait here, the rest is parked until about
-    the time when it may be their turn.
+    the time when it may be their turn. So it is with suspects, of which one at a time is in quarantine.
     """
 
     def __init__(
@@ -81,13 +87,18 @@ class Dispatcher:
                 yield attempt
 
     def _is_full(self, attempt: Attempt) -> bool:
+        if attempt.quarantined and self._executor.quarantined:
+            return True
         bound = attempt.program.max_running
         return bound is not None and self._executor.running_of(attempt.program) >= bound
 
     def _line_up(self, attempt: Attempt) -> None:
         bound, name = attempt.program.max_running, attempt.program.definition.name
+        most = bound
+        if attempt.quarantined:
+            bound, most, name = 1, _MOST_SUSPECTS, _QUARANTINE
         line = self._of_full.setdefault(name, deque())
-        if bound is None or len(line) < bound:
+        if bound is None or most is None or len(line) < most:
             line.append(attempt)
             self._flow.aside += 1
             return

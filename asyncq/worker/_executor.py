@@ -12,6 +12,7 @@ from asyncq.driver import Ack, Clock
 from asyncq.errors import TimeLimitExceeded
 from asyncq.worker._attempt import Attempt
 from asyncq.worker._calls import Caller, LoopCaller, ProcessCaller, ThreadCaller, value_of
+from asyncq.worker._case_files import CaseFiles
 from asyncq.worker._claims import Claims
 from asyncq.worker._concluder import Concluder
 from asyncq.worker._flow import Flow
@@ -29,6 +30,7 @@ from asyncq.worker._outcome import (
     users_part,
 )
 from asyncq.worker._program import Program
+from asyncq.worker._quarantine import QuarantineCaller
 from asyncq.worker._revoker import Revoker
 from asyncq.worker._settler import Settler
 
@@ -65,8 +67,10 @@ class Executor:
         flow: Flow,
         revoker: Revoker | None,
         claims: Claims | None,
+        files: CaseFiles | None,
         around: AroundRun | None,
         clock: Clock,
+        node: str,
         threads: int,
         kill_grace: float,
     ) -> None:
@@ -76,12 +80,16 @@ class Executor:
         self._flow = flow
         self._revoker = revoker
         self._claims = claims
+        self._files = files
         self._clock = clock
         self._running: dict[Attempt, asyncio.Task[None]] = {}
         self._kill_grace = kill_grace
         self._on_loop = LoopCaller(around)
         self._in_thread = ThreadCaller(threads, around)
         self._in_process = ProcessCaller(threads, around)
+        self._in_quarantine = QuarantineCaller(node, self._usual_caller_of)
+        #: Suspects that run, or are about to.
+        self.quarantined = 0
         #: Name of a task -> how many of it run.
         self._bounded: Counter[str] = Counter()
         self._stopping = False
@@ -89,6 +97,8 @@ class Executor:
     def start(self, attempt: Attempt) -> None:
         """Run it now."""
         self._flow.running += 1
+        if attempt.quarantined:
+            self.quarantined += 1
         if attempt.program.max_running is not None:
             self._bounded[attempt.program.definition.name] += 1
         self._running[attempt] = asyncio.get_running_loop().create_task(self._run(attempt))
@@ -115,6 +125,7 @@ class Executor:
     async def close(self) -> None:
         """End the processes that tasks have run in."""
         await self._in_process.close()
+        await self._in_quarantine.close()
 
     def abandon(self) -> list[Attempt]:
         """Give up on what doesn't end though it was cancelled (a thread, a swallower); whatever it does is dropped."""
@@ -146,11 +157,16 @@ class Executor:
             outcome = attempt.verdict
         if attempt.program.max_running is not None:
             self._bounded[attempt.program.definition.name] -= 1
+        if attempt.quarantined:
+            self.quarantined -= 1
         self._flow.running -= 1
         self._concluder.put((attempt, outcome))
         self._flow.notify()
 
     def _caller_of(self, attempt: Attempt) -> Caller:
+        return self._in_quarantine if attempt.quarantined else self._usual_caller_of(attempt)
+
+    def _usual_caller_of(self, attempt: Attempt) -> Caller:
         definition = attempt.program.definition
         if definition.is_coroutine:
             return self._on_loop
@@ -166,6 +182,8 @@ class Executor:
         claims = None if program.definition.options.unique is None else self._claims
         if claims is not None and not await claims.begin(attempt):
             raise _NotWanted("duplicate")
+        if self._files is not None and attempt.suspicion is not None:
+            await self._files.begin(attempt)
         if not program.acks_late:
             await self._acknowledge(attempt)
         if program.track_started:

@@ -50,10 +50,11 @@ class Program(Struct, frozen=True, kw_only=True, eq=False):
 
 def compile_tasks(setup: WorkerSetup) -> Mapping[str, Program]:
     """Make every task of the app ready to run."""
-    return {name: _compile(definition, setup) for name, definition in setup.tasks.items()}
+    return {name: compile_task(definition, setup) for name, definition in setup.tasks.items()}
 
 
-def _compile(definition: TaskDefinition, setup: WorkerSetup) -> Program:
+def compile_task(definition: TaskDefinition, setup: WorkerSetup) -> Program:
+    """Make one task ready to run."""
     options = definition.options
     return Program(
         definition=definition,

@@ -25,6 +25,7 @@ from asyncq.worker._program import Program
 from asyncq.worker._rate_gate import RateGate
 from asyncq.worker._revoker import Revoker
 from asyncq.worker._settler import Settler
+from asyncq.worker._suspects import Suspects
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ class Receiver:
         flow: Flow,
         journal: Journal,
         revoker: Revoker | None,
+        suspects: Suspects | None,
         backoff: Backoff,
         clock: Clock,
         surroundings: Surroundings,
@@ -67,6 +69,7 @@ class Receiver:
         self._flow = flow
         self._journal = journal
         self._revoker = revoker
+        self._suspects = suspects
         self._backoff = backoff
         self._clock = clock
         self._surroundings = surroundings
@@ -128,7 +131,7 @@ class Receiver:
             # To run it and forget what was linked to it would lose work in silence.
             self._bury(delivery, "links, chains and chords are not supported yet")
         elif message.eta is None and message.expires is None:
-            self._let_in(self._attempt(delivery, message, program))
+            self._look_at(self._attempt(delivery, message, program))
         else:
             self._admit_timed(delivery, message, program)
 
@@ -142,7 +145,13 @@ class Receiver:
             self._maintenance.due(until)
             self._journal.parked(message.task, message.id, until, delivery)
         else:
-            self._let_in(self._attempt(delivery, message, program))
+            self._look_at(self._attempt(delivery, message, program))
+
+    def _look_at(self, attempt: Attempt) -> None:
+        if self._suspects is not None and attempt.delivery.redelivered:
+            self._suspects.put(attempt, self._let_in)
+        else:
+            self._let_in(attempt)
 
     def _let_in(self, attempt: Attempt) -> None:
         limit = attempt.program.limit

@@ -21,6 +21,7 @@ from asyncq.driver import ConsumerOptions, Queue, Requeue
 from asyncq.errors import BackendConnectionError, BrokerConnectionError, BrokerError, ConfigurationError
 from asyncq.worker._attempt import Surroundings
 from asyncq.worker._backoff import Backoff
+from asyncq.worker._case_files import CaseFiles
 from asyncq.worker._claims import Claims
 from asyncq.worker._concluder import Concluder
 from asyncq.worker._conclusion import Judge
@@ -39,6 +40,7 @@ from asyncq.worker._revoker import Revoker
 from asyncq.worker._settler import Settler
 from asyncq.worker._setup import WorkerSetup
 from asyncq.worker._supervision import Supervision
+from asyncq.worker._suspects import Suspects
 from asyncq.worker._watch import ControlPipe, Pulse
 
 logger = logging.getLogger("asyncq.worker")
@@ -63,6 +65,10 @@ class _Parts:
         if coordination is None:
             _refuse_fleet_limits(programs, setup)
         self.claims = None if coordination is None else Claims(coordination, flow, dice)
+        self.files = None
+        # Messages that die with their process leave nobody to suspect.
+        if coordination is not None and setup.broker.capabilities.shared:
+            self.files = CaseFiles(coordination, Backoff(dice), clock, node=node)
         self.revoker = None if coordination is None else Revoker(Revocations(coordination), dice)
         self.concluder = Concluder(
             judge=judge,
@@ -72,6 +78,7 @@ class _Parts:
             settler=self.settler,
             maintenance=self.maintenance,
             claims=self.claims,
+            files=self.files,
             flow=flow,
             journal=journal,
             backoff=Backoff(dice),
@@ -83,11 +90,22 @@ class _Parts:
             flow=flow,
             revoker=self.revoker,
             claims=self.claims,
+            files=self.files,
             around=around_run(setup.middleware),
             clock=clock,
+            node=node,
             threads=setup.threads,
             kill_grace=setup.kill_grace,
         )
+        self.suspects = None
+        if self.files is not None:
+            self.suspects = Suspects(
+                self.files,
+                concluder=self.concluder,
+                settler=self.settler,
+                flow=flow,
+                max_deliveries=setup.max_deliveries,
+            )
         self.dispatcher = Dispatcher(self.executor, self.settler, flow, clock=clock, park_due=self.maintenance.due)
         self.gate = RateGate(
             coordination=coordination,
@@ -110,6 +128,7 @@ class _Parts:
             flow=flow,
             journal=journal,
             revoker=self.revoker,
+            suspects=self.suspects,
             backoff=Backoff(dice),
             clock=clock,
             surroundings=Surroundings(node, self.concluder, setup.limits, resources),
@@ -293,6 +312,9 @@ class Worker:
                 concluding.start_soon(parts.concluder.run)
                 concluding.start_soon(parts.dispatcher.run)
                 concluding.start_soon(parts.gate.run)
+                for loop in (parts.files, parts.suspects):
+                    if loop is not None:
+                        concluding.start_soon(loop.run)
                 if parts.recorder is not None:
                     concluding.start_soon(parts.recorder.run)
                 if parts.revoker is not None:
@@ -342,6 +364,8 @@ class Worker:
         parts.executor.refuse_starts()
         parts.dispatcher.give_back()
         parts.gate.give_back()
+        if parts.suspects is not None:
+            parts.suspects.give_back()
         if flow.running:
             logger.info("Stopping: %d tasks get %g s to end", flow.running, timeout)
             with anyio.move_on_after(timeout):
@@ -351,10 +375,14 @@ class Worker:
             parts.executor.interrupt()
             with anyio.move_on_after(self._setup.kill_grace):
                 await self._until_none_runs(ignore_stop_now=True)
-        for attempt in parts.executor.abandon():
+        abandoned = parts.executor.abandon()
+        for attempt in abandoned:
             logger.warning("%r did not end when it was cancelled; it is given up", attempt)
             if attempt.acknowledged:  # nobody else will run it; what is not acknowledged goes back with the rest
                 parts.concluder.put((attempt, Interrupted()))
+        if parts.files is not None and abandoned:
+            with anyio.move_on_after(self._setup.kill_grace / 2):
+                await parts.files.rest(abandoned)
         with anyio.move_on_after(self._setup.kill_grace / 2):
             while flow.concluding:
                 await flow.change()
