@@ -9,11 +9,10 @@ from typing import Any
 
 import anyio
 
-from asyncq.driver import Broker, Park, Publication
+from asyncq.driver import Broker, Park, Publication, StoredResult
 from asyncq.errors import BackendError, BrokerConnectionError, BrokerError, BrokerFull, PublishError
 from asyncq.worker._attempt import Attempt
 from asyncq.worker._backoff import Backoff
-from asyncq.worker._case_files import CaseFiles
 from asyncq.worker._claims import Claims
 from asyncq.worker._conclusion import Conclusion, Judge
 from asyncq.worker._flow import Flow
@@ -48,7 +47,6 @@ class Concluder:
         settler: Settler,
         maintenance: Maintenance,
         claims: Claims | None,
-        files: CaseFiles | None,
         flow: Flow,
         journal: Journal,
         backoff: Backoff,
@@ -60,7 +58,6 @@ class Concluder:
         self._settler = settler
         self._maintenance = maintenance
         self._claims = claims
-        self._files = files
         self._flow = flow
         self._journal = journal
         self._backoff = backoff
@@ -89,13 +86,6 @@ class Concluder:
             await self._flush(batch)
 
     async def _flush(self, batch: Sequence[tuple[Attempt, Outcome | Lost] | Conclusion]) -> None:
-        attempts = [item[0] for item in batch if isinstance(item, tuple)]
-        stale = [a for a in attempts if not (a.acknowledged or self._leases.is_confirmed(a.delivery))]
-        if stale:
-            lost = await self._leases.confirm([attempt.delivery for attempt in stale])
-            gone = {delivery.tag for delivery in lost}
-            for attempt in stale:
-                attempt.lost = attempt.delivery.tag in gone
         conclusions: list[Conclusion] = []
         for item in batch:
             conclusion = self._conclude(item)
@@ -109,7 +99,7 @@ class Concluder:
         if isinstance(item, Conclusion):
             return item
         attempt, outcome = item
-        if attempt.lost or isinstance(outcome, Lost):
+        if isinstance(outcome, Lost):
             self._journal.lost(attempt)
             return None
         try:
@@ -123,10 +113,11 @@ class Concluder:
         following = [c for c in conclusions if c.follow_ups and id(c) not in refused]
         if following:
             refused |= await self._publish(following)
-        if self._files is not None and self._files.in_use:
-            await self._files.end([c for c in conclusions if id(c) not in refused])
         for conclusion in conclusions:
             if id(conclusion) in refused:
+                continue
+            if conclusion.attempt is not None and conclusion.attempt.lost:
+                self._journal.lost(conclusion.attempt)
                 continue
             self._journal.write(conclusion)
             self._give_back_claim(conclusion)
@@ -135,6 +126,18 @@ class Concluder:
                 if isinstance(conclusion.settlement, Park):
                     self._maintenance.due(conclusion.settlement.until)
 
+    async def _confirm(self, conclusions: Sequence[Conclusion]) -> None:
+        """Make sure that these are still ours, before anything is said of them; mark those that are lost.
+
+        Once is not enough: while one server is away, the lease may end, and somebody else may have come to an end.
+        """
+        attempts = [c.attempt for c in conclusions if c.attempt is not None and not c.attempt.acknowledged]
+        stale = [attempt for attempt in attempts if not (attempt.lost or self._leases.is_confirmed(attempt.delivery))]
+        if stale:
+            gone = {delivery.tag for delivery in await self._leases.confirm([attempt.delivery for attempt in stale])}
+            for attempt in stale:
+                attempt.lost = attempt.delivery.tag in gone
+
     async def _store(self, conclusions: Sequence[Conclusion]) -> set[int]:
         """Store the records; return (by `id`) the conclusions whose records the backend refuses for good.
 
@@ -142,8 +145,15 @@ class Concluder:
         """
         recorded = [c for c in conclusions if c.record is not None]
         if not recorded or self._recorder is None:
+            await self._confirm(conclusions)
             return set()
-        errors = await self._recorder.store([c.record for c in recorded if c.record is not None])
+
+        async def current() -> list[StoredResult]:
+            await self._confirm(conclusions)
+            recorded[:] = [c for c in recorded if not _is_lost(c)]
+            return [c.record for c in recorded if c.record is not None]
+
+        errors = await self._recorder.store_current(current)
         refused: set[int] = set()
         for position, error in errors.items():
             conclusion = recorded[position]
@@ -168,13 +178,14 @@ class Concluder:
         """
         messages = [(c, publication) for c in conclusions for publication in c.follow_ups]
         refused: set[int] = set()
-        while messages:
+        while messages := [(c, publication) for c, publication in messages if not _is_lost(c)]:
             try:
                 await self._broker.publish([publication for _, publication in messages])
             except (BrokerConnectionError, BrokerFull) as error:
                 if not self._backoff.failing:
                     logger.warning("%d messages wait for the broker: %s", len(messages), error)
                 await anyio.sleep(self._backoff.next_delay())
+                await self._confirm(conclusions)
             except PublishError as error:
                 for position, reason in error.failures.items():
                     self._refuse(messages[position][0], reason, refused)
@@ -196,11 +207,16 @@ class Concluder:
         if conclusion.attempt is not None:
             self.put((conclusion.attempt, Failed(reason, retryable=False)))
         elif conclusion.settlement is not None:  # a stranger, which would be gone with its acknowledgement
-            delivery = conclusion.settlement.delivery
-            self._journal.buried(delivery, f"it could not be put off: {reason}")
-            self._settler.put(self._judge.bury(delivery, f"it could not be put off: {reason}"))
+            delivery, text = conclusion.settlement.delivery, f"it could not be put off: {reason}"
+            self._journal.buried(delivery, text)
+            self.put(self._judge.stranded(delivery, text))
 
     def _announce(self, publications: Sequence[Publication]) -> None:
         for publication in publications:
             if publication.not_before is not None:
                 self._maintenance.due(publication.not_before)
+
+
+def _is_lost(conclusion: Conclusion) -> bool:
+    """The delivery has gone to somebody else."""
+    return conclusion.attempt is not None and conclusion.attempt.lost

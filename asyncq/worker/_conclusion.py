@@ -12,7 +12,6 @@ from typing import Any
 from msgspec import Struct
 
 from asyncq._definition import TaskOptions
-from asyncq._suspicion import Suspicion
 from asyncq._validation import dump_result
 from asyncq.driver import Ack, Dead, Delivery, GiveBack, Park, Publication, Requeue, Settlement, StoredResult
 from asyncq.errors import (
@@ -30,6 +29,7 @@ from asyncq.protocol import (
     ResultRecord,
     TaskMessage,
     dead_letter,
+    decode_task,
     describe_exception,
     encode_result,
     retry_of,
@@ -192,12 +192,11 @@ class Judge:
 
     def _crashed(self, attempt: Attempt, exc: WorkerLostError) -> Conclusion:
         """Another chance, as long as it is not convicted of `max_deliveries` deaths."""
-        suspicion = attempt.suspicion or Suspicion()
+        deaths = [] if attempt.suspicion is None else attempt.suspicion.deaths
         if attempt.acknowledged:
             return self._failure(attempt, exc)
-        if not suspicion.convicts(self._setup.max_deliveries):
+        if len(deaths) < self._setup.max_deliveries:
             return Conclusion(attempt=attempt, state="CRASHED", settlement=Requeue(attempt.delivery), error=exc)
-        deaths = suspicion.deaths
         reason = f"its process has died of it {len(deaths)} times: {'; '.join(deaths)}"
         letter = self.bury(attempt.delivery, reason, attempts=len(deaths))
         return self._failure(attempt, exc, settlement=letter)
@@ -227,17 +226,22 @@ class Judge:
     def unregistered(self, delivery: Delivery, message: TaskMessage) -> Conclusion:
         """No task of that name here: others may know it, or this worker after the next deploy.
 
-        It goes back with a growing delay, `unknown_task_timeout` in all; then to the dead letters, replayable, and
-        nobody shall wait for it in vain.
+        It goes back with a growing delay, `unknown_task_timeout` in all; then to the dead letters, replayable.
         """
         setup = self._setup
         again = put_off(delivery, now=self._clock.wall(), timeout=setup.unknown_task_timeout, limits=setup.limits)
         if again is not None:
             return Conclusion(attempt=None, state="UNKNOWN", follow_ups=(again,), settlement=Ack(delivery))
+        return self.stranded(delivery, f"unknown task {message.task!r}")
+
+    def stranded(self, delivery: Delivery, reason: str) -> Conclusion:
+        """The end of a task that nobody knows: the dead letters, and nobody shall wait for it in vain."""
+        setup = self._setup
+        message = decode_task(delivery.content, limits=setup.limits, accept=setup.accept)
         error = NotRegistered(message.task)
-        ignore = self._setup.ignore_result if message.ignore_result is None else message.ignore_result
+        ignore = setup.ignore_result if message.ignore_result is None else message.ignore_result
         record = None if ignore else self.record(message, "FAILURE", describe_exception(error), queue=delivery.queue)
-        dead = self.bury(delivery, f"unknown task {message.task!r}")
+        dead = self.bury(delivery, reason)
         return Conclusion(attempt=None, state="UNKNOWN", record=record, settlement=dead, error=error)
 
     def record(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeAlias
 
 import anyio
 
@@ -14,6 +15,9 @@ from asyncq.errors import BackendConnectionError, BackendError, BackendFull
 from asyncq.worker._backoff import Backoff
 
 logger = logging.getLogger(__name__)
+
+#: What is left of a batch.
+Current: TypeAlias = Callable[[], Awaitable[Sequence[StoredResult]]]
 
 
 class Recorder:
@@ -31,8 +35,12 @@ class Recorder:
 
         Returns, by position, those that it refuses for good.
         """
+        return await self.store_current(_always(records))
+
+    async def store_current(self, current: Current) -> dict[int, BackendError]:
+        """The same for a batch that may shrink while it waits: before each try, `current` says what is left of it."""
         async with self._writing:
-            return await self._store(records)
+            return await self._store(current)
 
     async def store_one(self, record: StoredResult) -> None:
         """Store a record together with others of the moment (STARTED, PROGRESS).
@@ -53,13 +61,13 @@ class Recorder:
                 batch = [(record, done) for record, done in self._pending if not done.done()]
                 self._pending = []
                 if batch:
-                    await self._store([record for record, _ in batch])
+                    await self._store(_always([record for record, _ in batch]))
             for _, done in batch:
                 if not done.done():
                     done.set_result(None)
 
-    async def _store(self, records: Sequence[StoredResult]) -> dict[int, BackendError]:
-        while True:
+    async def _store(self, current: Current) -> dict[int, BackendError]:
+        while records := await current():
             try:
                 await self._backend.store(records)
             except (BackendConnectionError, BackendFull) as error:
@@ -75,11 +83,19 @@ class Recorder:
                 if self._backoff.reset():
                     logger.info("The result backend takes results again")
                 return {}
+        return {}
 
     async def _store_one_by_one(self, records: Sequence[StoredResult]) -> dict[int, BackendError]:
         """Find those that are at fault, and save the others."""
         refused: dict[int, BackendError] = {}
         for position, record in enumerate(records):
-            for error in (await self._store([record])).values():
+            for error in (await self._store(_always([record]))).values():
                 refused[position] = error
         return refused
+
+
+def _always(records: Sequence[StoredResult]) -> Current:
+    async def current() -> Sequence[StoredResult]:
+        return records
+
+    return current
