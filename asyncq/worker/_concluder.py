@@ -13,6 +13,7 @@ from asyncq.driver import Broker, Park, Publication, StoredResult
 from asyncq.errors import BackendError, BrokerConnectionError, BrokerError, BrokerFull, PublishError
 from asyncq.worker._attempt import Attempt
 from asyncq.worker._backoff import Backoff
+from asyncq.worker._case_files import CaseFiles
 from asyncq.worker._claims import Claims
 from asyncq.worker._conclusion import Conclusion, Judge
 from asyncq.worker._flow import Flow
@@ -47,6 +48,7 @@ class Concluder:
         settler: Settler,
         maintenance: Maintenance,
         claims: Claims | None,
+        files: CaseFiles | None,
         flow: Flow,
         journal: Journal,
         backoff: Backoff,
@@ -58,6 +60,7 @@ class Concluder:
         self._settler = settler
         self._maintenance = maintenance
         self._claims = claims
+        self._files = files
         self._flow = flow
         self._journal = journal
         self._backoff = backoff
@@ -113,6 +116,8 @@ class Concluder:
         following = [c for c in conclusions if c.follow_ups and id(c) not in refused]
         if following:
             refused |= await self._publish(following)
+        if self._files is not None and self._files.in_use:
+            await self._files.end([c for c in conclusions if not (id(c) in refused or _is_lost(c))])
         for conclusion in conclusions:
             if id(conclusion) in refused:
                 continue

@@ -12,6 +12,7 @@ from typing import Any
 from msgspec import Struct
 
 from asyncq._definition import TaskOptions
+from asyncq._suspicion import Suspicion
 from asyncq._validation import dump_result
 from asyncq.driver import Ack, Dead, Delivery, GiveBack, Park, Publication, Requeue, Settlement, StoredResult
 from asyncq.errors import (
@@ -192,11 +193,12 @@ class Judge:
 
     def _crashed(self, attempt: Attempt, exc: WorkerLostError) -> Conclusion:
         """Another chance, as long as it is not convicted of `max_deliveries` deaths."""
-        deaths = [] if attempt.suspicion is None else attempt.suspicion.deaths
+        suspicion = attempt.suspicion or Suspicion()
         if attempt.acknowledged:
             return self._failure(attempt, exc)
-        if len(deaths) < self._setup.max_deliveries:
+        if not suspicion.convicts(self._setup.max_deliveries):
             return Conclusion(attempt=attempt, state="CRASHED", settlement=Requeue(attempt.delivery), error=exc)
+        deaths = suspicion.deaths
         reason = f"its process has died of it {len(deaths)} times: {'; '.join(deaths)}"
         letter = self.bury(attempt.delivery, reason, attempts=len(deaths))
         return self._failure(attempt, exc, settlement=letter)
