@@ -163,6 +163,7 @@ class FlightRecorder:
         self._beats = 0
         #: Tasks that have come to an end of any kind.
         self.ended = 0
+        self.condemned = False
         with memoryview(memory) as view:
             #: One number: the slot whose code the loop runs at this moment, 0 for none. Written by whoever drives a
             #: task, before and after each step.
@@ -171,7 +172,8 @@ class FlightRecorder:
         _HEADER.pack_into(memory, 0, _MAGIC, Phase.STARTING, slots, 0, len(brief), 0, 0, *timeouts)
 
     def beat(self) -> None:
-        """The loop turns."""
+        """The loop turns, and runs no task's code."""
+        self.on_loop[0] = 0
         self._beats += 1
         _COUNTER.pack_into(self._memory, _BEATS, self._beats)
 
@@ -182,10 +184,16 @@ class FlightRecorder:
         """It drains until then (monotonic seconds), and wants to be replaced."""
         _SECONDS.pack_into(self._memory, _DRAIN_UNTIL, drain_until)
         self.set_phase(Phase.CONDEMNED)
+        self.condemned = True
 
     def set_on_loop(self, slot: int) -> None:
         """The loop runs this task's code from now on; 0: nobody's."""
         self.on_loop[0] = slot
+
+    def suspect(self, slot: int) -> None:
+        """A silent loop was found to run this task's code, in a part that nobody drives (a child task, a callback)."""
+        if not self.on_loop[0]:
+            self.on_loop[0] = slot
 
     def enter(
         self,

@@ -41,6 +41,10 @@ class WorkerOptions(TypedDict, total=False):
     shutdown_timeout: float | None
     #: End when the queues are empty and nothing runs.
     burst: bool
+    #: End this process (exit code 1, the stacks of all threads on stderr) when the event loop is blocked for longer
+    #: than the setting `stall_timeout`. The interpreter has one such timer (`faulthandler.dump_traceback_later`):
+    #: whoever else sets it in this process ends this one's.
+    watchdog: bool
 
 
 def worker_setup(
@@ -87,6 +91,8 @@ def worker_setup(
         max_deliveries=settings.max_deliveries,
         unknown_task_timeout=settings.unknown_task_timeout,
         burst=options.get("burst", False),
+        watch=True,
+        watchdog=options.get("watchdog", False),
         limits=settings.limits,
         # What the app itself sends must be readable to its own workers.
         accept=tuple(dict.fromkeys((*settings.accept_content, settings.serializer))),

@@ -53,6 +53,7 @@ class Attempt:
         "quarantined",
         "runtime",
         "scope",
+        "slot",
         "soft_time_limit",
         "started_at",
         "suspicion",
@@ -89,6 +90,8 @@ class Attempt:
         self.started_at: float | None = None
         #: Seconds in the task's own code, once it has ended.
         self.runtime = 0.0
+        #: Its place in the flight table; 0 where it has none.
+        self.slot = 0
         #: Early ack: the message is gone from the broker.
         self.acknowledged = False
         #: It has an outcome.

@@ -19,7 +19,8 @@ from asyncq.errors import WorkerLostError
 from asyncq.worker._attempt import Attempt
 from asyncq.worker._process import call_in_process
 from asyncq.worker._processes import ProcessDied, ProcessPool
-from asyncq.worker._time_limits import InterruptibleCall, SoftLimit
+from asyncq.worker._steps import SoftLimit, steps
+from asyncq.worker._time_limits import InterruptibleCall
 
 #: Does what must be done right before the user's first line, and returns the context that it runs in; raises when that
 #: line must not run.
@@ -39,10 +40,11 @@ class Caller(Protocol):
 
 
 class LoopCaller:
-    """`async def`: a coroutine on the worker's loop."""
+    """`async def`: a coroutine on the worker's loop. `on_loop` says whose step runs, where somebody looks at it."""
 
-    def __init__(self, around: AroundRun | None) -> None:
+    def __init__(self, around: AroundRun | None, on_loop: memoryview[int] | None = None) -> None:
         self._around = around
+        self._on_loop = on_loop
 
     async def call(self, attempt: Attempt, begin: Begin) -> Value:
         context = await begin(attempt)
@@ -54,32 +56,61 @@ class LoopCaller:
         args, kwargs = _arguments(attempt, context)
         coroutine = attempt.program.definition.fn(*args, **kwargs)
         if attempt.soft_time_limit is None:
-            return await coroutine
-        return await SoftLimit(coroutine, attempt.soft_time_limit)
+            return await (coroutine if self._on_loop is None else steps(coroutine, attempt, self._on_loop))
+        with SoftLimit(attempt.soft_time_limit) as limit:
+            return await steps(coroutine, attempt, self._on_loop, limit.translate)
 
 
 class ThreadCaller:
     """`def`: a thread. Whoever waits for one has not started.
 
     The threads are anyio's, the limit is ours: its default limiter, like asyncio's default executor, is the user's. A
-    thread that is given up (a hard limit, the worker's end) keeps its slot until it really ends.
+    thread that is given up (a hard limit, the worker's end) keeps its slot until it really ends; `stuck` is called when
+    it goes on for `patience` seconds.
     """
 
-    def __init__(self, limit: int, around: AroundRun | None) -> None:
+    def __init__(
+        self,
+        limit: int,
+        around: AroundRun | None,
+        *,
+        patience: float = math.inf,
+        stuck: Callable[[Attempt], None] | None = None,
+    ) -> None:
         self._around = around
+        self._patience = patience
+        self._stuck = stuck
+        self._given_up: set[_ThreadSlot] = set()
         self._slots = asyncio.Semaphore(limit)
         self._unlimited = anyio.CapacityLimiter(math.inf)
 
     async def call(self, attempt: Attempt, begin: Begin) -> Value:
         await self._slots.acquire()
-        slot = _ThreadSlot(self._slots)
+        slot = _ThreadSlot(self._release)
         try:
             context = await begin(attempt)
             if self._around is None:
                 return await self._run(attempt, context, slot)
             return await self._around(context, partial(self._run, attempt, context, slot))
         finally:
-            slot.leave()
+            if not slot.leave():
+                self._given_up.add(slot)
+                if self._stuck is not None:
+                    look_after = partial(self._look_after, slot, attempt, self._stuck)
+                    asyncio.get_running_loop().call_later(self._patience, look_after)
+
+    @property
+    def abandoned(self) -> bool:
+        """A thread that was given up still works."""
+        return bool(self._given_up)
+
+    def _look_after(self, slot: _ThreadSlot, attempt: Attempt, stuck: Callable[[Attempt], None]) -> None:
+        if slot in self._given_up:
+            stuck(attempt)
+
+    def _release(self, slot: _ThreadSlot) -> None:
+        self._given_up.discard(slot)
+        self._slots.release()
 
     async def _run(self, attempt: Attempt, context: Context, slot: _ThreadSlot) -> Value:
         args, kwargs = _arguments(attempt, context)
@@ -157,8 +188,8 @@ def _interrupting(call: InterruptibleCall, *, after: float | None) -> Generator[
 class _ThreadSlot:
     """Gives a slot back when both have let go of it: the coroutine that waits, and the thread that works."""
 
-    def __init__(self, slots: asyncio.Semaphore) -> None:
-        self._slots = slots
+    def __init__(self, release: Callable[[_ThreadSlot], None]) -> None:
+        self._release = release
         self._loop = asyncio.get_running_loop()
         self._lock = threading.Lock()
         self._working = False
@@ -181,14 +212,15 @@ class _ThreadSlot:
 
         return work
 
-    def leave(self) -> None:
-        """The coroutine has its answer, or waits no longer."""
+    def leave(self) -> bool:
+        """The coroutine has its answer, or waits no longer. False: the thread works on."""
         with self._lock:
             self._left = True
             working = self._working
         if not working:
-            self._slots.release()
+            self._release(self)
+        return not working
 
     def _release_from_thread(self) -> None:
         if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._slots.release)
+            self._loop.call_soon_threadsafe(self._release, self)

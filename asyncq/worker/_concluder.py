@@ -9,7 +9,8 @@ from typing import Any
 
 import anyio
 
-from asyncq.driver import Broker, Park, Publication, StoredResult
+from asyncq._flight import FlightRecorder
+from asyncq.driver import Ack, Broker, Park, Publication, StoredResult
 from asyncq.errors import BackendError, BrokerConnectionError, BrokerError, BrokerFull, PublishError
 from asyncq.worker._attempt import Attempt
 from asyncq.worker._backoff import Backoff
@@ -23,6 +24,7 @@ from asyncq.worker._maintenance import Maintenance
 from asyncq.worker._outcome import Failed, Lost, Outcome
 from asyncq.worker._recorder import Recorder
 from asyncq.worker._settler import Settler
+from asyncq.worker._wear import Wear
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +54,8 @@ class Concluder:
         flow: Flow,
         journal: Journal,
         backoff: Backoff,
+        flights: FlightRecorder | None,
+        wear: Wear | None,
     ) -> None:
         self._judge = judge
         self._broker = broker
@@ -64,6 +68,8 @@ class Concluder:
         self._flow = flow
         self._journal = journal
         self._backoff = backoff
+        self._flights = flights
+        self._wear = wear
         self._pending: list[tuple[Attempt, Outcome | Lost] | Conclusion] = []
         self._wanted = asyncio.Event()
 
@@ -103,7 +109,7 @@ class Concluder:
             return item
         attempt, outcome = item
         if isinstance(outcome, Lost):
-            self._journal.lost(attempt)
+            self._drop(attempt)
             return None
         try:
             return self._judge.conclude(attempt, outcome)
@@ -118,18 +124,41 @@ class Concluder:
             refused |= await self._publish(following)
         if self._files is not None and self._files.in_use:
             await self._files.end([c for c in conclusions if not (id(c) in refused or _is_lost(c))])
+        if refused:
+            conclusions = [conclusion for conclusion in conclusions if id(conclusion) not in refused]
+        if self._wear is not None:
+            self._wear.count(sum(c.attempt is not None and c.state != "INTERRUPTED" for c in conclusions))
         for conclusion in conclusions:
-            if id(conclusion) in refused:
-                continue
             if conclusion.attempt is not None and conclusion.attempt.lost:
-                self._journal.lost(conclusion.attempt)
+                self._drop(conclusion.attempt)
                 continue
             self._journal.write(conclusion)
             self._give_back_claim(conclusion)
+            slot = 0 if self._flights is None else self._land(conclusion, self._flights)
             if conclusion.settlement is not None:
-                self._settler.put(conclusion.settlement)
+                self._settler.put(conclusion.settlement, slot=slot)
                 if isinstance(conclusion.settlement, Park):
                     self._maintenance.due(conclusion.settlement.until)
+
+    def _drop(self, attempt: Attempt) -> None:
+        """Nothing follows from it: somebody else has the delivery."""
+        self._journal.lost(attempt)
+        if self._flights is not None:
+            self._flights.leave(attempt.slot)
+            attempt.slot = 0
+
+    def _land(self, conclusion: Conclusion, flights: FlightRecorder) -> int:
+        """Tell the flight table what is left to do for a task; return its slot where that is to be settled."""
+        attempt = conclusion.attempt
+        if attempt is None:
+            return 0
+        slot, attempt.slot = attempt.slot, 0
+        if conclusion.settlement is None:
+            flights.leave(slot)
+            return 0
+        if type(conclusion.settlement) is Ack:  # anything else must happen, and can't be left to those who clean up
+            flights.conclude(slot)
+        return slot
 
     async def _confirm(self, conclusions: Sequence[Conclusion]) -> None:
         """Make sure that these are still ours, before anything is said of them; mark those that are lost.

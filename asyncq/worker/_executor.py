@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
 from asyncq._context import Context, current_context
+from asyncq._flight import FlightRecorder, monotonic
 from asyncq._middleware import AroundRun
 from asyncq.driver import Ack, Clock
 from asyncq.errors import TimeLimitExceeded
@@ -73,6 +77,8 @@ class Executor:
         node: str,
         threads: int,
         kill_grace: float,
+        flights: FlightRecorder | None,
+        condemn: Callable[[str], None],
     ) -> None:
         self._concluder = concluder
         self._settler = settler
@@ -84,8 +90,12 @@ class Executor:
         self._clock = clock
         self._running: dict[Attempt, asyncio.Task[None]] = {}
         self._kill_grace = kill_grace
-        self._on_loop = LoopCaller(around)
-        self._in_thread = ThreadCaller(threads, around)
+        self._flights = flights
+        self._condemn = condemn
+        #: What was given up, and goes on all the same.
+        self._given_up: dict[asyncio.Task[None], Attempt] = {}
+        self._on_loop = LoopCaller(around, on_loop=None if flights is None else flights.on_loop)
+        self._in_thread = ThreadCaller(threads, around, patience=kill_grace, stuck=self._is_stuck)
         self._in_process = ProcessCaller(threads, around)
         self._in_quarantine = QuarantineCaller(node, self._usual_caller_of)
         #: Suspects that run, or are about to.
@@ -129,11 +139,12 @@ class Executor:
 
     def abandon(self) -> list[Attempt]:
         """Give up on what doesn't end though it was cancelled (a thread, a swallower); whatever it does is dropped."""
-        abandoned, self._running = list(self._running), {}
-        for attempt in abandoned:
+        abandoned, self._running = self._running, {}
+        for attempt, task in abandoned.items():
             attempt.ended = True
+            self._give_up(attempt, task)
         self._flow.running -= len(abandoned)
-        return abandoned
+        return list(abandoned)
 
     async def _run(self, attempt: Attempt) -> None:
         try:
@@ -192,6 +203,8 @@ class Executor:
         context = attempt.make_context()
         current_context.set(context)  # in this asyncio task's own copy of the variables
         attempt.started_at = self._clock.monotonic()
+        if self._flights is not None:
+            attempt.slot = _take_off(attempt, self._flights)
         if attempt.time_limit is not None:
             verdict = Failed(TimeLimitExceeded(attempt.time_limit))
             attempt.timer = asyncio.get_running_loop().call_later(attempt.time_limit, self._force, attempt, verdict)
@@ -245,11 +258,50 @@ class Executor:
             attempt.timer = asyncio.get_running_loop().call_later(pause, self._force, attempt, verdict, cancels + 1)
             return
         # It swallows its cancellation. That changes nothing; what it still does is nobody's business any more.
-        del self._running[attempt]
+        self._give_up(attempt, self._running.pop(attempt))
         logger.error(
             "%r goes on though it was cancelled %d times: it is given up", attempt, cancels, extra=attempt.log_fields()
         )
         self._end(attempt, verdict)
+        self._condemn(f"{attempt.message.task}[{attempt.message.id}] can't be stopped")
+
+    def _give_up(self, attempt: Attempt, task: asyncio.Task[None]) -> None:
+        self._given_up[task] = attempt
+        task.add_done_callback(self._given_up.pop)
+
+    def _is_stuck(self, attempt: Attempt) -> None:
+        """The thread of a `def` task that was given up goes on."""
+        logger.error("%r goes on in its thread, which can't be stopped", attempt, extra=attempt.log_fields())
+        self._condemn(f"{attempt.message.task}[{attempt.message.id}] can't be stopped in its thread")
+
+    @property
+    def abandoned(self) -> bool:
+        """Something that was given up still runs."""
+        return bool(self._given_up) or self._in_thread.abandoned
+
+    def culprit(self, task: asyncio.Task[Any]) -> Attempt | None:
+        """Whose code an asyncio task runs: a run's own, or one that it has started. May be asked in any thread."""
+        if task in self._given_up:
+            return self._given_up[task]
+        for attempt, own in tuple(self._running.items()):
+            if own is task:
+                return attempt
+        get_context = getattr(task, "get_context", None)  # Python 3.12
+        context = None if get_context is None else get_context().get(current_context)
+        attempt = None if context is None else context._attempt
+        return attempt if isinstance(attempt, Attempt) else None
+
+    def longest_time_left(self) -> float:
+        """Seconds until the last hard limit of what runs has passed; 0 where nothing has one."""
+        now = self._clock.monotonic()
+        return max(
+            (
+                attempt.started_at + attempt.time_limit - now
+                for attempt in self._running
+                if attempt.started_at is not None and attempt.time_limit is not None
+            ),
+            default=0.0,
+        )
 
     def _outcome_of(self, attempt: Attempt, exc: BaseException) -> Outcome | Lost:
         exc.__traceback__ = users_part(exc.__traceback__)
@@ -267,3 +319,19 @@ class Executor:
         if attempt.interrupted and isinstance(outcome, Failed) and outcome.retryable:
             return Interrupted()  # whatever the cancellation became on its way out
         return outcome
+
+
+def _take_off(attempt: Attempt, flights: FlightRecorder) -> int:
+    """Enter it into the flight table; return its slot."""
+    message, delivery, now = attempt.message, attempt.delivery, monotonic()
+    return flights.enter(
+        task_id=message.id,
+        task=message.task,
+        queue=delivery.queue,
+        tag=delivery.tag,
+        started_at=now,
+        deadline=math.inf if attempt.time_limit is None else now + attempt.time_limit,
+        acknowledged=attempt.acknowledged,
+        # Of a failure, which is all that somebody else may have to store for it.
+        ignore_result=attempt.ignore_result and not attempt.program.store_errors,
+    )

@@ -33,6 +33,9 @@ class WorkerStats(Struct, kw_only=True):
     parked: int = 0
     #: Outcomes dropped because the delivery had gone to somebody else meanwhile.
     lost: int = 0
+    #: How often the event loop was late by 100 ms or more, and by how many seconds at most.
+    lags: int = 0
+    largest_lag: float = 0.0
 
 
 class Prefetch:

@@ -9,6 +9,7 @@ import random
 import anyio
 from msgspec import Struct
 
+from asyncq._flight import FlightRecorder
 from asyncq.driver import Consumer, Dead, Delivery, Park, Settlement
 from asyncq.errors import BrokerConnectionError, BrokerError, BrokerFull
 from asyncq.worker._backoff import Backoff
@@ -26,13 +27,24 @@ class _Pending(Struct, eq=False):
     repeated: bool = False
     #: Until then (monotonic) nobody else can have settled it; for those who wait for the answer.
     lease_end: float = 0.0
+    #: Where it stands in the flight table; 0: nowhere.
+    slot: int = 0
 
 
 class Settler:
     """Gathers settlements while a call to the broker is under way; then they go out together."""
 
-    def __init__(self, consumer: Consumer, leases: LeaseKeeper, flow: Flow, dice: random.Random) -> None:
+    def __init__(
+        self,
+        consumer: Consumer,
+        leases: LeaseKeeper,
+        flow: Flow,
+        dice: random.Random,
+        *,
+        flights: FlightRecorder | None = None,
+    ) -> None:
         self._consumer = consumer
+        self._flights = flights
         self._leases = leases
         self._flow = flow
         self._backoff = Backoff(dice)
@@ -45,9 +57,9 @@ class Settler:
         """Something is not settled yet."""
         return self._flushing or bool(self._pending)
 
-    def put(self, settlement: Settlement) -> None:
-        """Settle soon; repeated until the broker has answered."""
-        self._pending.append(_Pending(settlement))
+    def put(self, settlement: Settlement, *, slot: int = 0) -> None:
+        """Settle soon; repeated until the broker has answered. Then its slot in the flight table is free."""
+        self._pending.append(_Pending(settlement, slot=slot) if slot else _Pending(settlement))
         self._wanted.set()
 
     async def settle(self, settlement: Settlement) -> bool:
@@ -104,6 +116,8 @@ class Settler:
         for pending in batch:
             delivery = pending.settlement.delivery
             self._leases.drop(delivery)
+            if pending.slot and self._flights is not None:
+                self._flights.leave(pending.slot)
             ours = delivery.tag not in gone
             if pending.done is not None and not pending.done.done():
                 # Gone within its lease: it was settled by us, and only the reply to that was lost.

@@ -46,6 +46,10 @@ class WorkerSetup(Struct, kw_only=True):
     drain_timeout: float | None = None
     #: Seconds of a silent loop after which the process shall be ended.
     stall_timeout: float = 30.0
+    #: Look after the event loop: count its lags, tell who blocks it.
+    watch: bool = False
+    #: End the process when the loop is silent for `stall_timeout`: for one that has no supervisor.
+    watchdog: bool = False
     #: Deaths of a process that one task is convicted of before it goes to the dead letters.
     max_deliveries: int = 5
     #: Seconds that a task unknown here waits for a worker that knows it, before it goes to the dead letters.

@@ -1,71 +1,16 @@
-"""Soft and hard limits of a run: who asks for the end of it, and how it is told."""
+"""The limits of a run: which one holds, and how a call in a thread is told of it."""
 
 from __future__ import annotations
 
-import asyncio
 import ctypes
 import threading
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable
 from typing import Any
 
 from asyncq.errors import SoftTimeLimitExceeded
 
 #: What the user's function returns: any type.
 Value = Any
-
-
-class SoftLimit:
-    """Awaits a coroutine; after `limit` seconds it raises SoftTimeLimitExceeded inside, where it stands, once.
-
-    The one cancellation that it asked for is turned into that exception on its way in; every other one passes as it is.
-    The exception is a cancellation to asyncio (see its class), so that task groups and time-outs between here and the
-    place where the coroutine waits cancel their children.
-    """
-
-    __slots__ = ("_asked", "_coroutine", "_limit")
-
-    def __init__(self, coroutine: Coroutine[Any, Any, Value], limit: float) -> None:
-        self._coroutine = coroutine
-        self._limit = limit
-        self._asked = False
-
-    def __await__(self) -> Generator[Any, Any, Value]:
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - nobody awaits outside of a task
-        timer = asyncio.get_running_loop().call_later(self._limit, self._ask, task)
-        try:
-            return (yield from self._drive(task))
-        finally:
-            timer.cancel()
-
-    def _ask(self, task: asyncio.Task[Any]) -> None:
-        self._asked = True
-        task.cancel()
-
-    def _drive(self, task: asyncio.Task[Any]) -> Generator[Any, Any, Value]:
-        coroutine = self._coroutine
-        try:
-            waits_for = coroutine.send(None)
-            while True:
-                value, raised = None, None
-                try:
-                    value = yield waits_for
-                except BaseException as exc:  # noqa: BLE001 - handed on to the coroutine, whatever it is
-                    raised = exc
-                # Thrown from here and not from the handler above: what Python handles at that moment would become the
-                # context of whatever is raised inside, and anyio reads contexts to tell its cancellations from others.
-                if raised is None:
-                    waits_for = coroutine.send(value)
-                elif self._asked and isinstance(raised, asyncio.CancelledError):
-                    self._asked = False
-                    task.uncancel()
-                    waits_for = coroutine.throw(SoftTimeLimitExceeded(self._limit))
-                else:
-                    waits_for = coroutine.throw(raised)
-        except StopIteration as ended:
-            return ended.value
-        finally:
-            coroutine.close()
 
 
 class InterruptibleCall:

@@ -4,85 +4,170 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import logging
 import os
 import selectors
+import sys
 import threading
+import traceback
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from asyncq.driver import Clock
+from asyncq.worker._attempt import Attempt
+from asyncq.worker._flow import WorkerStats
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two beats.
-BEAT = 0.25
+#: Seconds between two beats of the loop.
+_BEAT = 0.25
+
+#: Seconds that a beat may be late before it is counted.
+_LAG = 0.1
+
+#: Seconds of silence from which on it is told who blocks the loop, and how often the thread looks.
+_SILENCE, _LOOK = 1.0, 0.5
+
+#: Descriptor that the interpreter's own dumps go to: stderr, whatever `sys.stderr` is by then.
+_STDERR = 2
+
+#: Asked for the run whose code an asyncio task executes.
+Culprit = Callable[[asyncio.Task[Any]], Attempt | None]
 
 
-class ControlPipe:
-    """Hears what the supervisor says, in a thread: also while the loop is blocked.
+class LoopWatch:
+    """Watches one event loop: from inside, by a timer, and from outside, by a thread.
 
-    The worker never writes, so that nothing can fill up.
+    The timer measures how late it is. The thread sees the timer stand still, and tells the log what the loop's thread
+    is doing; it needs the interpreter for that, so that a call which holds it is told of when it has ended. In a
+    process that has a supervisor the thread also hears what that says, even while the loop is blocked.
     """
 
-    def __init__(self, descriptor: int, *, stop: Callable[[bool], None], orphaned: Callable[[], None]) -> None:
-        self._descriptor = descriptor
-        self._stop = stop
-        self._orphaned = orphaned
-        self._thread = threading.Thread(target=self._listen, name="asyncq control", daemon=True)
-        self._woken, self._wake = os.pipe()
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        stats: WorkerStats,
+        culprit: Culprit,
+        beat: Callable[[], None] | None = None,
+        suspect: Callable[[Attempt], None] | None = None,
+        watchdog: float | None = None,
+    ) -> None:
+        """`beat` is called at each beat, `suspect` (in the thread) with who blocks the loop.
+
+        With `watchdog` the process ends itself, with the stacks of all threads on stderr, when the loop is blocked for
+        so many seconds.
+        """
+        self._clock = clock
+        self._stats = stats
+        self._culprit = culprit
+        self._beat = beat
+        self._suspect = suspect
+        self._watchdog = watchdog
+        self._beats = 0
+        self._control: tuple[int, Callable[[bool], None], float] | None = None
+        #: Monotonic seconds of the last beat; the last one that was told of as the beginning of a silence.
+        self._turned_at = self._told_of = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._thread = threading.Thread(target=self._watch, name="asyncq watch", daemon=True)
+
+    def listen(self, descriptor: int, obey: Callable[[bool], None], *, stall_timeout: float) -> None:
+        """Hear a supervisor: `obey` is called on the loop with False for "stop", with True for "stop now".
+
+        Where the supervisor dies, nobody would end a process whose loop is blocked: a watchdog of `stall_timeout`
+        seconds takes its place.
+        """
+        self._control = descriptor, obey, stall_timeout
 
     def __enter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
+        self._loops_thread = threading.get_ident()
+        self._turned_at = self._clock.monotonic()
+        self._turn()
+        self._woken, self._wake = os.pipe()
         self._thread.start()
         return self
 
     def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        os.close(self._wake)
-        self._thread.join()
-        os.close(self._woken)
-
-    def _listen(self) -> None:
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._descriptor, selectors.EVENT_READ)
-            selector.register(self._woken, selectors.EVENT_READ)
-            while True:
-                ready = {key.fd for key, _ in selector.select()}
-                if self._woken in ready:
-                    return
-                for word in os.read(self._descriptor, 64) or b"\0":
-                    if word == 0:
-                        self._orphaned()
-                        self._tell(False)
-                        return
-                    self._tell(word == ord("N"))
-
-    def _tell(self, now: bool) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop was closed: there is nothing left to stop
-            self._loop.call_soon_threadsafe(self._stop, now)
-
-
-class Pulse:
-    """A timer on the loop, several times a second: whoever sees it stand still knows that the loop does."""
-
-    def __init__(self, clock: Clock, *, beat: Callable[[], None]) -> None:
-        self._clock = clock
-        self._beat = beat
-        self._timer: asyncio.TimerHandle | None = None
-
-    def __enter__(self) -> Self:
-        self._turn()
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, error: TracebackType | None
     ) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        os.close(self._wake)
+        self._thread.join()
+        os.close(self._woken)
+        if self._watchdog is not None:
+            faulthandler.cancel_dump_traceback_later()
+
+    # -- on the loop ---------------------------------------------------------------------------------------------
 
     def _turn(self) -> None:
-        self._beat()
-        self._timer = asyncio.get_running_loop().call_later(BEAT, self._turn)
+        now = self._clock.monotonic()
+        silence = now - self._turned_at
+        self._turned_at = now
+        self._timer = self._loop.call_later(_BEAT, self._turn)
+        if silence >= _BEAT + _LAG:
+            self._stats.lags += 1
+            self._stats.largest_lag = max(self._stats.largest_lag, silence - _BEAT)
+            if silence > _SILENCE:
+                logger.warning("The event loop turns again: it stood still for %.1f s", silence)
+        if self._beat is not None:
+            self._beat()
+        self._beats += 1
+        if self._watchdog is not None and self._beats % 2:  # 50 µs each, measured
+            faulthandler.dump_traceback_later(self._watchdog, exit=True, file=_STDERR)
+
+    # -- in the thread -------------------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._woken, selectors.EVENT_READ)
+            if self._control is not None:
+                selector.register(self._control[0], selectors.EVENT_READ)
+            looked_at = self._clock.monotonic()
+            while True:
+                ready = {key.fd for key, _ in selector.select(_LOOK)}
+                if self._woken in ready:
+                    return
+                if self._control is not None and self._control[0] in ready and not self._hear(*self._control):
+                    selector.unregister(self._control[0])
+                now = self._clock.monotonic()
+                # Whoever stops this thread (a debugger, SIGSTOP, a call that holds the interpreter) stops the loop as
+                # well: that says nothing about what the loop does now.
+                if now - looked_at < 2 * _LOOK:
+                    self._look(now)
+                looked_at = now
+
+    def _hear(self, descriptor: int, obey: Callable[[bool], None], stall_timeout: float) -> bool:
+        """Do what the supervisor says; return False when it has died."""
+        words = os.read(descriptor, 64)
+        for word in words or b"T":
+            with contextlib.suppress(RuntimeError):  # the loop was closed: there is nothing left to stop
+                self._loop.call_soon_threadsafe(obey, word == ord("N"))
+        if not words:
+            logger.warning("The supervisor is gone: finishing what runs, then ending")
+            faulthandler.dump_traceback_later(stall_timeout, exit=True, file=_STDERR)
+            self._watchdog = stall_timeout
+        return bool(words)
+
+    def _look(self, now: float) -> None:
+        since = self._turned_at
+        if now - since > _SILENCE and self._told_of != since:
+            self._told_of = since
+            self._tell(now - since)
+
+    def _tell(self, silence: float) -> None:
+        task = asyncio.current_task(self._loop)
+        attempt = None if task is None else self._culprit(task)
+        if attempt is not None:
+            who = f"{attempt.message.task}[{attempt.message.id}]"
+            if self._suspect is not None:
+                self._suspect(attempt)
+        else:
+            who = "no task of a queue" if task is None else f"the asyncio task {task.get_name()!r}"
+        frame = sys._current_frames().get(self._loops_thread)
+        stack = "".join(traceback.format_stack(frame)) if frame is not None else ""
+        fields = {} if attempt is None else attempt.log_fields()
+        logger.error("The event loop has been blocked for %.1f s by %s:\n%s", silence, who, stack, extra=fields)

@@ -5,144 +5,30 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import anyio
 
-from asyncq._coordination import coordination_of
-from asyncq._flight import FlightRecorder, Phase
-from asyncq._middleware import around_run
-from asyncq._resources import Resources, open_lifespans
-from asyncq._revoking import Revocations
-from asyncq.driver import ConsumerOptions, Queue, Requeue
-from asyncq.errors import BackendConnectionError, BrokerConnectionError, BrokerError, ConfigurationError
-from asyncq.worker._attempt import Surroundings
+from asyncq._flight import FlightRecorder, Phase, monotonic
+from asyncq._resources import open_lifespans
+from asyncq.driver import Queue
+from asyncq.errors import BackendConnectionError, BrokerConnectionError, BrokerError
+from asyncq.worker._attempt import Attempt
 from asyncq.worker._backoff import Backoff
-from asyncq.worker._case_files import CaseFiles
-from asyncq.worker._claims import Claims
-from asyncq.worker._concluder import Concluder
-from asyncq.worker._conclusion import Judge
-from asyncq.worker._dispatcher import Dispatcher
-from asyncq.worker._executor import Executor
+from asyncq.worker._ending import StopOrder
 from asyncq.worker._flow import LEAST_CONCLUDING, Flow, WorkerStats
-from asyncq.worker._journal import Journal
-from asyncq.worker._leases import LeaseKeeper
-from asyncq.worker._maintenance import Maintenance
-from asyncq.worker._outcome import Interrupted
-from asyncq.worker._program import Program, compile_tasks
-from asyncq.worker._rate_gate import RateGate
-from asyncq.worker._receiver import Receiver
-from asyncq.worker._recorder import Recorder
-from asyncq.worker._revoker import Revoker
-from asyncq.worker._settler import Settler
+from asyncq.worker._parts import Parts
 from asyncq.worker._setup import WorkerSetup
 from asyncq.worker._supervision import Supervision
-from asyncq.worker._suspects import Suspects
-from asyncq.worker._watch import ControlPipe, Pulse
+from asyncq.worker._watch import LoopWatch
+from asyncq.worker._wear import Wear
 
 logger = logging.getLogger("asyncq.worker")
 
-
-class _Parts:
-    """What a worker is made of, wired together, for one connection to its servers."""
-
-    def __init__(self, setup: WorkerSetup, flow: Flow, resources: Resources, *, node: str) -> None:
-        environment = setup.environment
-        clock, dice = environment.clock, environment.random
-        options = ConsumerOptions(node=node, lease=setup.lease, prefetch=2 * setup.concurrency)
-        journal = Journal(flow.stats)
-        programs = compile_tasks(setup)
-        self.consumer = setup.broker.consume(setup.queues, options)
-        self.leases = LeaseKeeper(self.consumer, clock, dice, setup.lease)
-        self.settler = Settler(self.consumer, self.leases, flow, dice)
-        self.maintenance = Maintenance(self.consumer, clock, dice)
-        self.recorder = None if setup.backend is None else Recorder(setup.backend, dice)
-        judge = Judge(setup, node=node)
-        coordination = coordination_of(setup.backend, setup.broker)
-        if coordination is None:
-            _refuse_fleet_limits(programs, setup)
-        self.claims = None if coordination is None else Claims(coordination, flow, dice)
-        self.files = None
-        # Messages that die with their process leave nobody to suspect.
-        if coordination is not None and setup.broker.capabilities.shared:
-            self.files = CaseFiles(coordination, Backoff(dice), clock, node=node)
-        self.revoker = None if coordination is None else Revoker(Revocations(coordination), dice)
-        self.concluder = Concluder(
-            judge=judge,
-            broker=setup.broker,
-            recorder=self.recorder,
-            leases=self.leases,
-            settler=self.settler,
-            maintenance=self.maintenance,
-            claims=self.claims,
-            files=self.files,
-            flow=flow,
-            journal=journal,
-            backoff=Backoff(dice),
-        )
-        self.executor = Executor(
-            concluder=self.concluder,
-            settler=self.settler,
-            leases=self.leases,
-            flow=flow,
-            revoker=self.revoker,
-            claims=self.claims,
-            files=self.files,
-            around=around_run(setup.middleware),
-            clock=clock,
-            node=node,
-            threads=setup.threads,
-            kill_grace=setup.kill_grace,
-        )
-        self.suspects = None
-        if self.files is not None:
-            self.suspects = Suspects(
-                self.files,
-                concluder=self.concluder,
-                settler=self.settler,
-                flow=flow,
-                max_deliveries=setup.max_deliveries,
-            )
-        self.dispatcher = Dispatcher(self.executor, self.settler, flow, clock=clock, park_due=self.maintenance.due)
-        self.gate = RateGate(
-            coordination=coordination,
-            settler=self.settler,
-            flow=flow,
-            clock=clock,
-            admit=self.dispatcher.admit,
-            park_due=self.maintenance.due,
-        )
-        self.receiver = Receiver(
-            consumer=self.consumer,
-            programs=programs,
-            judge=judge,
-            concluder=self.concluder,
-            dispatcher=self.dispatcher,
-            gate=self.gate,
-            leases=self.leases,
-            maintenance=self.maintenance,
-            settler=self.settler,
-            flow=flow,
-            journal=journal,
-            revoker=self.revoker,
-            suspects=self.suspects,
-            backoff=Backoff(dice),
-            clock=clock,
-            surroundings=Surroundings(node, self.concluder, setup.limits, resources),
-            accept=setup.accept,
-        )
-
-
-def _refuse_fleet_limits(programs: Mapping[str, Program], setup: WorkerSetup) -> None:
-    for name, program in programs.items():
-        if program.limit is not None and program.limit.fleet:
-            where = setup.broker.address if setup.backend is None else setup.backend.address
-            raise ConfigurationError(
-                f'task {name!r} has limit_scope="fleet", which {where} cannot keep; use a Redis or SQLite backend'
-            )
+#: Seconds that a condemned process may drain at most, where nobody says how long.
+_LONGEST_DRAIN = 300.0
 
 
 class Worker:
@@ -161,11 +47,12 @@ class Worker:
         self._setup = setup
         self._flow = Flow(setup.concurrency, setup.environment.clock)
         self._ready = asyncio.Event()
-        self._stop = asyncio.Event()
-        self._stop_now = asyncio.Event()
+        self._order = StopOrder(self._flow)
         self._task: asyncio.Task[None] | None = None
+        self._parts: Parts | None = None
         self._supervision: Supervision | None = None
         self._flights: FlightRecorder | None = None
+        self._wear: Wear | None = None
         #: `<name>@<host>`.
         self.node: str = f"{setup.name}@{socket.gethostname()}"
 
@@ -219,10 +106,7 @@ class Worker:
 
     def stop(self, *, now: bool = False) -> None:
         """Ask for the end; returns at once. With `now`, running tasks are cancelled instead of waited for."""
-        self._stop.set()
-        if now:
-            self._stop_now.set()
-            self._flow.notify()
+        self._order.ask(self._setup.shutdown_timeout, at_once=now)
 
     async def wait(self) -> None:
         """Wait for the end. Raises what the worker died of, if it did."""
@@ -243,6 +127,26 @@ class Worker:
             kill_grace=setup.kill_grace,
             brief=supervision.brief,
         )
+        self._wear = Wear(
+            self._flights, self.condemn, max_tasks=supervision.max_tasks, max_memory=supervision.max_memory
+        )
+
+    def condemn(self, reason: str) -> None:
+        """The process is worn out: take nothing new, let what runs end, and have the supervisor start another one.
+
+        Does nothing where there is no supervisor, or when the worker ends already.
+        """
+        if self._flights is None or self._order.asked.is_set():
+            return
+        timeout = self._drain_timeout()
+        logger.warning("This process shall be replaced: %s. What runs gets %g s to end", reason, round(timeout, 1))
+        self._flights.condemn(monotonic() + timeout + self._setup.kill_grace)
+        self._order.ask(timeout)
+
+    @property
+    def abandoned(self) -> bool:
+        """Code of a task was given up and still runs: the interpreter, or asyncio, would wait for it in vain."""
+        return self._parts is not None and self._parts.executor.abandoned
 
     # -- the worker's own task ----------------------------------------------------------------------------------
 
@@ -255,18 +159,49 @@ class Worker:
                 stack.push_async_callback(setup.backend.close)
             if await self._open():
                 resources = await open_lifespans(stack, setup.lifespans)
-                await self._work(_Parts(setup, self._flow, resources, node=self.node))
+                self._parts = Parts(
+                    setup,
+                    self._flow,
+                    resources,
+                    node=self.node,
+                    order=self._order,
+                    flights=self._flights,
+                    wear=self._wear,
+                    condemn=self.condemn,
+                )
+                await self._work(self._parts)
 
     def _watch(self, stack: AsyncExitStack) -> None:
-        if self._flights is None or self._supervision is None:
+        setup, flights = self._setup, self._flights
+        if flights is None and not (setup.watch or setup.watchdog):
             return
-        stack.enter_context(Pulse(self._setup.environment.clock, beat=self._flights.beat))
-        stack.enter_context(ControlPipe(self._supervision.control, stop=self._obey, orphaned=lambda: None))
+        watch = LoopWatch(
+            clock=setup.environment.clock,
+            stats=self.stats,
+            culprit=self._culprit,
+            beat=None if self._wear is None else self._wear.beat,
+            suspect=None if flights is None else lambda attempt: flights.suspect(attempt.slot),
+            watchdog=setup.stall_timeout if setup.watchdog else None,
+        )
+        if self._supervision is not None:
+            watch.listen(self._supervision.control, self._obey, stall_timeout=setup.stall_timeout)
+        stack.enter_context(watch)
+
+    def _culprit(self, task: asyncio.Task[Any]) -> Attempt | None:
+        return None if self._parts is None else self._parts.executor.culprit(task)
 
     def _obey(self, now: bool) -> None:
         self.stop(now=now)
 
-    async def _work(self, parts: _Parts) -> None:
+    def _drain_timeout(self) -> float:
+        """Seconds that what runs may go on in a condemned process."""
+        setup = self._setup
+        if setup.drain_timeout is not None:
+            return setup.drain_timeout
+        left = 0.0 if self._parts is None else self._parts.executor.longest_time_left()
+        return max(setup.shutdown_timeout, min(left, _LONGEST_DRAIN))
+
+    async def _work(self, parts: Parts) -> None:
         try:
             await self._serve(parts)
         finally:
@@ -296,12 +231,12 @@ class Worker:
                 if not backoff.failing:
                     logger.warning("Waiting for a server: %s", error)
                 with anyio.move_on_after(backoff.next_delay()):
-                    await self._stop.wait()
+                    await self._order.asked.wait()
                     return False
             else:
                 return True
 
-    async def _serve(self, parts: _Parts) -> None:
+    async def _serve(self, parts: Parts) -> None:
         """Run the loops, in the order in which they may end: intake, then conclusions, then settlements."""
         async with anyio.create_task_group() as settling:
             for loop in (parts.settler, parts.leases, parts.maintenance):
@@ -325,19 +260,19 @@ class Worker:
                         intake.start_soon(self._stop_when_done, parts)
                     self._ready.set()
                     self._set_phase(Phase.READY)
-                    await self._stop.wait()
+                    await self._order.asked.wait()
                     intake.cancel_scope.cancel()
                 self._set_phase(Phase.STOPPING)
-                await self._drain(parts)
+                await parts.ending.drain()
                 concluding.cancel_scope.cancel()
-            await self._hand_back(parts)
+            await parts.ending.hand_back()
             settling.cancel_scope.cancel()
 
     def _set_phase(self, phase: Phase) -> None:
-        if self._flights is not None:
+        if self._flights is not None and not self._flights.condemned:
             self._flights.set_phase(phase)
 
-    async def _stop_when_done(self, parts: _Parts) -> None:
+    async def _stop_when_done(self, parts: Parts) -> None:
         """Burst: stop once the queues are empty and nothing is held. What is parked for later is left.
 
         It takes two looks in a row: a batch may be on its way here, which is neither ready nor held yet.
@@ -357,54 +292,3 @@ class Worker:
         except BrokerError:  # the receiver tells of it; an unknown depth is no empty queue
             return True
         return any(depth.ready for depth in depths)
-
-    async def _drain(self, parts: _Parts) -> None:
-        """Let running tasks end within `shutdown_timeout`, cancel the rest, conclude what has ended."""
-        flow, timeout = self._flow, self._setup.shutdown_timeout
-        parts.executor.refuse_starts()
-        parts.dispatcher.give_back()
-        parts.gate.give_back()
-        if parts.suspects is not None:
-            parts.suspects.give_back()
-        if flow.running:
-            logger.info("Stopping: %d tasks get %g s to end", flow.running, timeout)
-            with anyio.move_on_after(timeout):
-                await self._until_none_runs()
-        if flow.running:
-            logger.info("Stopping: %d tasks are interrupted and handed back", flow.running)
-            parts.executor.interrupt()
-            with anyio.move_on_after(self._setup.kill_grace):
-                await self._until_none_runs(ignore_stop_now=True)
-        abandoned = parts.executor.abandon()
-        for attempt in abandoned:
-            logger.warning("%r did not end when it was cancelled; it is given up", attempt)
-            if attempt.acknowledged:  # nobody else will run it; what is not acknowledged goes back with the rest
-                parts.concluder.put((attempt, Interrupted()))
-        if parts.files is not None and abandoned:
-            with anyio.move_on_after(self._setup.kill_grace / 2):
-                await parts.files.rest(abandoned)
-        with anyio.move_on_after(self._setup.kill_grace / 2):
-            while flow.concluding:
-                await flow.change()
-        if flow.concluding:
-            logger.warning("%d outcomes could not be stored or sent in time", flow.concluding)
-
-    async def _hand_back(self, parts: _Parts) -> None:
-        """See the last settlements off; whatever is held then did not end, or could not be stored."""
-        with anyio.move_on_after(self._setup.kill_grace / 2):
-            while parts.settler.busy:
-                await self._flow.change()
-            for delivery in reversed(parts.leases.deliveries):  # each goes to the front: the oldest last
-                parts.settler.put(Requeue(delivery, front=True))
-            while parts.leases.held:
-                await self._flow.change()
-        if parts.leases.held:
-            logger.warning("%d deliveries are unsettled; they come back when their lease ends", parts.leases.held)
-        if parts.claims is not None:
-            with anyio.move_on_after(self._setup.kill_grace / 2):
-                while parts.claims.busy:
-                    await self._flow.change()
-
-    async def _until_none_runs(self, *, ignore_stop_now: bool = False) -> None:
-        while self._flow.running and (ignore_stop_now or not self._stop_now.is_set()):
-            await self._flow.change()

@@ -162,7 +162,7 @@ async def test_a_fleets_rate_needs_somewhere_to_be_kept(bench: Bench, monkeypatc
 
     def none(*_drivers: object) -> None: ...
 
-    monkeypatch.setattr("asyncq.worker._worker.coordination_of", none)
+    monkeypatch.setattr("asyncq.worker._parts.coordination_of", none)
     with pytest.raises(ConfigurationError, match='limit_scope="fleet"'):
         async with bench.worker():
             pass

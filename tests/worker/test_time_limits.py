@@ -7,12 +7,14 @@ import os
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import anyio
 import pytest
 
 from asyncq.errors import SoftTimeLimitExceeded
-from asyncq.worker._time_limits import InterruptibleCall, SoftLimit, lower
+from asyncq.worker._steps import SoftLimit, steps
+from asyncq.worker._time_limits import InterruptibleCall, lower
 from worker import process_tasks
 from worker.bench import Bench, reaches
 
@@ -20,6 +22,16 @@ FOR_EVER = 3600.0
 
 
 # -- the soft limit itself -------------------------------------------------------------------------------------
+
+
+class Flight:
+    slot = 1
+
+
+async def limited(coroutine: Any, seconds: float) -> Any:
+    """Await a coroutine under a soft limit."""
+    with SoftLimit(seconds) as limit:
+        return await steps(coroutine, Flight(), None, limit.translate)
 
 
 cancelled: list[str] = []
@@ -81,7 +93,7 @@ async def test_it_ends_what_the_coroutine_waits_for(
     cancelled.clear()
     others = asyncio.all_tasks()
     with pytest.raises(SoftTimeLimitExceeded):
-        await SoftLimit(stands_in(), 0.01)  # type: ignore[arg-type] - a coroutine function
+        await limited(stands_in(), 0.01)
     assert set(cancelled) == expected
     assert asyncio.all_tasks() == others
     task = asyncio.current_task()
@@ -95,7 +107,7 @@ async def test_the_body_of_a_task_group_wraps_it() -> None:
             await asyncio.sleep(FOR_EVER)
 
     with pytest.raises((SoftTimeLimitExceeded, ExceptionGroup)) as caught:
-        await SoftLimit(body(), 0.01)
+        await limited(body(), 0.01)
     assert caught.errisinstance(SoftTimeLimitExceeded) or caught.group_contains(SoftTimeLimitExceeded)
 
 
@@ -107,7 +119,7 @@ async def test_it_is_raised_once_and_leaves_time_to_clean_up() -> None:
             await asyncio.sleep(0.05)
         return "clean"
 
-    assert await SoftLimit(cleans_up(), 0.01) == "clean"
+    assert await limited(cleans_up(), 0.01) == "clean"
 
 
 async def test_any_other_cancellation_passes_as_it_is() -> None:
@@ -120,10 +132,7 @@ async def test_any_other_cancellation_passes_as_it_is() -> None:
             seen.append(type(exc))
             raise
 
-    async def limited() -> None:
-        await SoftLimit(notes(), FOR_EVER)
-
-    task = asyncio.create_task(limited())
+    task = asyncio.create_task(limited(notes(), FOR_EVER))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     task.cancel()
@@ -141,9 +150,9 @@ async def test_values_and_errors_pass() -> None:
         await asyncio.sleep(0)
         raise LookupError
 
-    assert await SoftLimit(returns(), 1) == 7
+    assert await limited(returns(), 1) == 7
     with pytest.raises(LookupError):
-        await SoftLimit(raises(), 1)
+        await limited(raises(), 1)
 
 
 def test_a_thread_that_has_gone_on_is_left_alone() -> None:
