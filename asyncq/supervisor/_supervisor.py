@@ -202,7 +202,7 @@ class Supervisor:
             logger.debug("%s has ended", child.node, extra=child.log_fields)
             ladder.stand_down()
         else:
-            self._bury(child, ladder, code, flights)
+            self._bury(child, ladder, code, header, flights)
         child.close(code, well=well)
         if seat.child is child:
             seat.child = None
@@ -214,11 +214,13 @@ class Supervisor:
                 ended = 1 if ladder.culprit is not None else 0 if header is None else header.ended
                 self._go_on(seat, after, code, ended)
 
-    def _bury(self, child: Child, ladder: StallLadder, code: int, flights: list[Flight]) -> None:
+    def _bury(self, child: Child, ladder: StallLadder, code: int, header: Header | None, flights: list[Flight]) -> None:
         # Its own last line has said what is wrong.
         level = logging.DEBUG if code in (USAGE, UNREACHABLE) else logging.ERROR
         text = "%s was killed" if child.is_killed else f"%s died: {describe_end(code)}"
         logger.log(level, text, child.node, extra=child.log_fields | count_stages(flights))
+        if header is None or header.phase is Phase.STARTING:
+            return  # it has received nothing yet
         rescue = ladder.rescue or self._open_rescue(child)
         if rescue is not None:
             suspect = ladder.culprit is None and is_suspicious(code, put_down=child.is_killed and not ladder.has_killed)

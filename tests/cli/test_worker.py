@@ -88,7 +88,7 @@ async def test_a_json_log_is_one_object_a_line(shell: Shell) -> None:
     events = [json.loads(line) for line in done.err.splitlines()]
     first = events[0]
     assert first["message"].startswith("asyncq ")
-    assert first["node"].startswith("blue@")
+    assert first["node"].startswith("blue-1@")
     assert first["queues"] == ["celery"]
     assert {"time", "level", "logger", "message"} <= set.intersection(*(set(event) for event in events))
     assert any(event.get("task_id") for event in events)
