@@ -22,8 +22,7 @@ def main() -> NoReturn:
     # Asked for by the supervisor before it kills: what stood there, also while somebody holds the interpreter.
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     try:
-        child = ChildArguments.from_document(json.loads(sys.argv[1]))
-        serve(child.worker, child)
+        serve(ChildArguments.from_document(json.loads(sys.argv[1])))
     except KeyboardInterrupt:
         sys.exit(ExitCode.INTERRUPTED)
     except Exception as exc:  # noqa: BLE001 - `report` raises again what has no name

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import sys
 from collections.abc import Callable
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from asyncq._logs import configure_logging
-from asyncq.cli._arguments import ChildArguments, WorkerArguments
+from asyncq.cli._arguments import ChildArguments
 from asyncq.cli._banner import announce
-from asyncq.cli._failures import CommandError
+from asyncq.cli._failures import CommandError, ExitCode
 from asyncq.cli._garbage import look_seldom, set_aside_what_is_there
 from asyncq.cli._kinds import LoopKind
 from asyncq.cli._locate import locate
@@ -24,18 +26,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def serve(arguments: WorkerArguments, child: ChildArguments | None = None) -> None:
-    """Run the worker until it is told to stop or, in burst mode, its queues are empty. Raises what it died of."""
+def serve(child: ChildArguments) -> None:
+    """Run the worker until it is told to stop or, in burst mode, its queues are empty. Raises what it died of.
+
+    Doesn't return when code of a task could not be ended: then the process exits from here.
+    """
+    arguments = child.worker
     configure_logging(arguments.log_level, arguments.log_format)
     kind, loop_factory = _choose_loop(arguments.loop)
     look_seldom()
     queue = locate(arguments.app)
     set_aside_what_is_there()
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
-        runner.run(_serve(queue, arguments, child, kind))
-
-
-async def _serve(queue: AsyncQ, arguments: WorkerArguments, child: ChildArguments | None, loop: LoopKind) -> None:
     worker = queue.worker(
         queues=arguments.queues,
         concurrency=arguments.concurrency,
@@ -43,22 +44,42 @@ async def _serve(queue: AsyncQ, arguments: WorkerArguments, child: ChildArgument
         burst=arguments.burst,
         shutdown_timeout=arguments.shutdown_timeout,
     )
-    if child is not None:
-        _put_under_supervisor(worker, queue, child)
-    if child is None or child.announce:
+    _put_under_supervisor(worker, queue, child)
+    if child.announce:
         announce(
             queue,
             worker,
             concurrency_from="--concurrency" if arguments.concurrency else queue.settings.origin("concurrency"),
-            loop=loop,
+            loop=kind,
             log_format=arguments.log_format,
         )
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        try:
+            runner.run(_run(worker))
+        except Exception as failure:
+            if worker.abandoned:
+                logger.critical("The worker has died", exc_info=failure)
+                _leave(ExitCode.FAILED)
+            raise
+        if worker.abandoned:
+            _leave(ExitCode.OK)
+
+
+async def _run(worker: Worker) -> None:
     with stopped_by_signals(worker):
         async with worker:
             logger.info("Ready")
             await worker.wait()
     done = {name: count for name in worker.stats.__struct_fields__ if (count := getattr(worker.stats, name))}
     logger.info("Ended", extra=done)
+
+
+def _leave(code: ExitCode) -> NoReturn:
+    """End the process at once: asyncio would wait for a task that swallows its cancellation, Python for a thread."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _put_under_supervisor(worker: Worker, queue: AsyncQ, child: ChildArguments) -> None:

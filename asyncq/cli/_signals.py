@@ -1,9 +1,10 @@
-"""SIGTERM and SIGINT as a worker process understands them."""
+"""Signals as a worker's process understands them when they are meant for it and not for its supervisor."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -14,13 +15,20 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 
 @contextmanager
 def stopped_by_signals(worker: Worker) -> Generator[None]:
-    """While the block runs, the first signal lets running tasks end, and the second one doesn't wait for them."""
+    """While the block runs, the first signal lets running tasks end, and the second one doesn't wait for them.
+
+    SIGQUIT doesn't wait either; nor does SIGTERM where `REMAP_SIGTERM=SIGQUIT` is in the environment, as Celery has it
+    for hosts that can't send another signal.
+    """
     loop = asyncio.get_running_loop()
+    impatient = {signal.SIGQUIT}
+    if os.environ.get("REMAP_SIGTERM") == "SIGQUIT":
+        impatient.add(signal.SIGTERM)
     asked = False
 
     def stop(number: int) -> None:
@@ -28,9 +36,11 @@ def stopped_by_signals(worker: Worker) -> Generator[None]:
         name = signal.Signals(number).name
         if asked:
             logger.warning("%s again: stopping at once", name)
+        elif number in impatient:
+            logger.warning("%s: stopping at once", name)
         else:
             logger.info("%s: taking nothing new, finishing what runs; once more stops at once", name)
-        worker.stop(now=asked)
+        worker.stop(now=asked or number in impatient)
         asked = True
 
     for number in _SIGNALS:
