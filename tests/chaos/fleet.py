@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import msgspec
 
@@ -30,7 +30,8 @@ class Host:
     def __init__(self, settings: Settings, options: Sequence[str], *, processes: int, log: Path) -> None:
         self.processes = processes
         self.log = log
-        self._command = [sys.executable, "-m", "asyncq", "worker", "chaos.program:queue", *options]
+        command = [sys.executable, "-m", "asyncq", "worker", "chaos.program:queue"]
+        self._command = [*command, "--processes", str(processes), *options]
         self._settings = settings
         self._ledger = Ledger(settings.ledger)
         self._process: subprocess.Popen[bytes] | None = None
@@ -49,6 +50,11 @@ class Host:
         gone = self._ledger.writers("DOWN")
         started = [record.pid for record in self._ledger.entries("UP") if record.pid not in self._before]
         return [pid for pid in started if not gone[pid] and self._is_ours(pid)]
+
+    @property
+    def processes_left(self) -> list[int]:
+        """Pids of all processes that were started here, by whomever, and still run."""
+        return [pid for pid in _processes() if (stat := _stat(pid)) and stat.session == self.pid and not stat.is_dead]
 
     async def start(self, environment: Mapping[str, str] | None = None) -> None:
         """Start, and wait until all of its processes serve. Raises TimeoutError, RuntimeError."""
@@ -81,15 +87,17 @@ class Host:
         return await self.wait()
 
     def die(self) -> None:
-        """SIGKILL for the command and all its processes: a host's end. May be called again."""
+        """SIGKILL for the command and all that it has started: a host's end. May be called again."""
         if self._process is None:
             return
-        workers = self.workers
         self._process.kill()
         self._process.wait()
-        for pid in workers:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        killed: set[int] = set()
+        while left := set(self.processes_left) - killed:
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            killed |= left
 
     def _is_up(self) -> bool:
         assert self._process is not None
@@ -99,11 +107,30 @@ class Host:
 
     def _is_ours(self, pid: int) -> bool:
         """Whether such a process runs, and is the command or a child of it."""
-        try:
-            parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-        except (FileNotFoundError, ProcessLookupError):
-            return False
-        return self.pid in {pid, parent}
+        stat = _stat(pid)
+        return stat is not None and self.pid in {pid, stat.parent} and not stat.is_dead
+
+
+class _Stat(NamedTuple):
+    """Of a process."""
+
+    #: It runs no more, and nobody has asked for its exit code yet.
+    is_dead: bool
+    parent: int
+    session: int
+
+
+def _processes() -> list[int]:
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal()]
+
+
+def _stat(pid: int) -> _Stat | None:
+    """None when there is no such process."""
+    try:
+        state, parent, _, session, *_ = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return _Stat(state in "ZX", int(parent), int(session))
 
 
 class Fleet:
@@ -113,8 +140,9 @@ class Fleet:
         """`options` are those of `asyncq worker`; `processes` is for each host."""
         self._settings = settings
         self._options = (*options, "--loglevel", "WARNING")
-        self._processes = 1
-        self._first = hosts * processes
+        self._processes = processes
+        self._first = hosts
+        self._started = 0
         self.hosts: list[Host] = []
 
     async def __aenter__(self) -> Self:
@@ -135,12 +163,18 @@ class Fleet:
 
     async def add(self, environment: Mapping[str, str] | None = None) -> Host:
         """Start one more host."""
-        log = Path(self._settings.ledger) / f"host-{len(self.hosts) + 1}.log"
+        self._started += 1
+        log = Path(self._settings.ledger) / f"host-{self._started}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         host = Host(self._settings, self._options, processes=self._processes, log=log)
         self.hosts.append(host)
         await host.start(environment)
         return host
+
+    def lose(self, host: Host) -> None:
+        """This host dies."""
+        host.die()
+        self.hosts.remove(host)
 
     async def stop(self) -> list[int]:
         """SIGTERM for all; returns their exit codes."""

@@ -9,7 +9,16 @@ import msgspec
 
 from chaos.app import LedgerHandler, Settings, make_app
 from chaos.ledger import Ledger
+from chaos.perils import declare_perils
 
 _settings = msgspec.json.decode(os.environ["CHAOS"], type=Settings)
+_ledger = Ledger(_settings.ledger)
 queue = make_app(_settings)
-logging.getLogger("asyncq").addHandler(LedgerHandler(Ledger(_settings.ledger)))
+declare_perils(queue, _ledger)
+logging.getLogger("asyncq").addHandler(LedgerHandler(_ledger))
+
+# A user's tasks stand in a module under their names, where a process that a suspect has to itself finds them.
+for _task in queue.tasks.values():
+    _fn = _task.definition.fn
+    _fn.__module__, _fn.__qualname__ = __name__, _fn.__name__
+    globals()[_fn.__name__] = _task

@@ -1,0 +1,38 @@
+"""What became of the tasks that were under way when their process ended."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from chaos.ledger import Record
+
+
+def interrupted(records: Sequence[Record], pids: Collection[int]) -> dict[str, float]:
+    """Tasks that these processes have begun and never ended -> when each was begun there."""
+    begun: dict[str, float] = {}
+    for record in records:
+        if record.pid in pids and record.kind == "START":
+            begun[record.task_id] = record.monotonic
+        elif record.pid in pids and record.kind == "END":
+            begun.pop(record.task_id, None)
+    return begun
+
+
+def begun_again(records: Sequence[Record], pids: Collection[int], moment: float) -> list[float]:
+    """For each task that these processes, which died at that moment, have left: seconds until another began it.
+
+    In the order of time. Raises AssertionError when one was never begun again.
+    """
+    left = interrupted(records, pids)
+    again: dict[str, float] = {}
+    for record in records:
+        if record.kind == "START" and record.task_id in left and record.pid not in pids:
+            again.setdefault(record.task_id, record.monotonic - moment)
+    missing = left.keys() - again.keys()
+    assert not missing, f"never begun again: {sorted(missing)}"
+    return sorted(again.values())
+
+
+def first_start(records: Sequence[Record], pids: Collection[int]) -> float:
+    """When one of these processes first began a task; infinity: never."""
+    return next((record.monotonic for record in records if record.kind == "START" and record.pid in pids), float("inf"))

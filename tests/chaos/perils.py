@@ -1,0 +1,84 @@
+"""Tasks that do harm: what a worker must survive, and those who run beside them as well."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import re
+import socket
+import time
+from typing import Literal
+
+from asyncq import AsyncQ, Context
+from chaos.ledger import Ledger
+
+#: Seconds for which a task holds the loop that nobody stops: beyond every bound.
+_FOR_EVER = 60.0
+
+
+def declare_perils(app: AsyncQ, ledger: Ledger) -> None:
+    def begin(ctx: Context) -> None:
+        ledger.write("PERIL", ctx.task_id, ctx.task_name)
+
+    @app.task(name="chaos.dies", max_retries=0)
+    async def dies(ctx: Context, how: Literal["exit", "segfault"]) -> None:
+        """Takes its process with it."""
+        begin(ctx)
+        await asyncio.sleep(0.1)  # beside others
+        if how == "exit":
+            os._exit(139)
+        ctypes.string_at(0)
+
+    @app.task(name="chaos.devours", max_retries=0)
+    async def devours(ctx: Context, size: int) -> int:
+        """Takes so many bytes of memory, where it gets them."""
+        begin(ctx)
+        await asyncio.sleep(0.1)
+        return len(bytes(size))
+
+    @app.task(name="chaos.blocks", max_retries=0)
+    async def blocks(ctx: Context, how: Literal["python", "regex", "sleep"]) -> None:
+        """Holds the loop; the regular expression holds the interpreter as well."""
+        begin(ctx)
+        if how == "python":
+            end = time.monotonic() + _FOR_EVER
+            while time.monotonic() < end:
+                pass
+        elif how == "regex":
+            re.match(r"(a+)+$", "a" * 40 + "b")
+        else:
+            time.sleep(_FOR_EVER)  # noqa: ASYNC251 - that is the point
+
+    @app.task(name="chaos.swallows", max_retries=0)
+    async def swallows(ctx: Context) -> None:
+        """Cannot be cancelled."""
+        begin(ctx)
+        while True:
+            try:
+                await asyncio.sleep(1)
+            except asyncio.CancelledError:
+                ledger.write("PERIL", ctx.task_id, "cancelled")
+
+    @app.task(name="chaos.lingers", max_retries=0)
+    def lingers(ctx: Context, seconds: float) -> None:
+        """A thread that nobody can end."""
+        begin(ctx)
+        time.sleep(seconds)
+
+    @app.task(name="chaos.hoards", max_retries=0)
+    async def hoards(ctx: Context, seconds: float) -> int:
+        """Opens sockets until there are no descriptors left, and keeps them for so long."""
+        begin(ctx)
+        held: list[socket.socket] = []
+        end = time.monotonic() + seconds
+        try:
+            while time.monotonic() < end:
+                try:
+                    held.append(socket.socket())
+                except OSError:
+                    await asyncio.sleep(0.05)  # whatever is given back meanwhile it takes as well
+        finally:
+            for each in held:
+                each.close()
+        return len(held)
