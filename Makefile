@@ -28,6 +28,7 @@ demo: $(STAMP)  ## Real work on the embedded default: fetched pages and thumbnai
 
 test: $(STAMP)  ## The whole test suite
 	@scripts/redis-server.sh
+	@scripts/moto.sh
 	@$(BIN)/pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 soak: $(STAMP)  ## The long forms of the tests that have one, and their figures: an hour
@@ -49,5 +50,5 @@ bench: $(BENCH_STAMP)  ## Figures beside Celery and taskiq, in the same run
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 clean:  ## Remove .venv and whatever the tools left behind
-	rm -rf .venv .ruff_cache .pytest_cache .hypothesis .import_linter_cache .mypy_cache build dist htmlcov .coverage*
+	rm -rf .venv .venv-moto .ruff_cache .pytest_cache .hypothesis .import_linter_cache .mypy_cache build dist htmlcov .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -47,6 +47,10 @@ class SendOptions(TypedDict, total=False):
     time_limit: float | None
     #: Name to show in logs and monitors instead of the task's.
     shadow: str | None
+    #: SQS: messages of one group come in order from a FIFO queue, and get their fair share of any other queue.
+    message_group_id: str | None
+    #: SQS: of two sends with the same text within five minutes, a FIFO queue drops the second.
+    message_deduplication_id: str | None
 
 
 class CallOptions(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -68,6 +72,8 @@ class CallOptions(Struct, frozen=True, kw_only=True, omit_defaults=True):
     soft_time_limit: float | None = None
     time_limit: float | None = None
     shadow: str | None = None
+    message_group_id: str | None = None
+    message_deduplication_id: str | None = None
 
     def given(self) -> dict[str, Any]:
         """What was said, by name."""

@@ -85,7 +85,13 @@ class Producer:
         plan = self._plan(call)
         task_id = options.task_id or self.new_id()
         parent = current_context.get()
-        properties = Properties(correlation_id=task_id, reply_to=self._reply_to, priority=plan.priority)
+        properties = Properties(
+            correlation_id=task_id,
+            reply_to=self._reply_to,
+            priority=plan.priority,
+            message_group_id=options.message_group_id,
+            message_deduplication_id=options.message_deduplication_id,
+        )
         message = TaskMessage(
             task=call.name,
             id=task_id,

@@ -142,6 +142,9 @@ class Publication(Struct, kw_only=True):
     #: retry), and operators: a producer's message with an ETA goes straight to its queue, so that Celery's workers can
     #: have it.
     not_before: float | None = None
+    #: How the target queue is made where it is not there yet; None: as `declare` was told, else as `Queue(name=…)`.
+    #: Only brokers that know queues as things of their own look at it.
+    target: Queue | None = None
 
 
 class Delivery(Struct, eq=False):
@@ -219,6 +222,12 @@ class BrokerCapabilities(Struct, frozen=True, kw_only=True):
     durable: bool
     #: `peek`, `release` and `depth().in_flight` see deliveries of other processes.
     sees_in_flight: bool = True
+    #: A consumer may be sent more than `receive` has asked for, up to its `prefetch`; it gives back what it can't use.
+    pushes: bool = False
+    #: `peek`, `move` and `drop` reach what is parked (else they raise BrokerError for that place).
+    sees_parked: bool = True
+    #: A queue is first in, first out; what comes back takes the place that it is given. Else order is best effort.
+    ordered: bool = True
     #: The largest message, envelope included, in bytes.
     max_message_bytes: int | None = None
 

@@ -34,6 +34,8 @@ class _Properties(Struct, gc=False):
     expiration: str | None = None
     body_encoding: str | None = None
     delivery_info: _DeliveryInfo | None = None
+    message_group_id: str | None = field(default=None, name="MessageGroupId")
+    message_deduplication_id: str | None = field(default=None, name="MessageDeduplicationId")
 
 
 class _Envelope(Struct, Generic[_HeadersT]):
@@ -84,6 +86,10 @@ def encode_envelope(message: WireMessage, *, routing_key: str, exchange: str = "
         parts += (b'"correlation_id": ', encode_text(properties.correlation_id), b", ")
     if properties.reply_to is not None:
         parts += (b'"reply_to": ', encode_text(properties.reply_to), b", ")
+    if properties.message_group_id is not None:
+        parts += (b'"MessageGroupId": ', encode_text(properties.message_group_id), b", ")
+    if properties.message_deduplication_id is not None:
+        parts += (b'"MessageDeduplicationId": ', encode_text(properties.message_deduplication_id), b", ")
     parts.append(b'"delivery_mode": %d, ' % properties.delivery_mode)
     if properties.expiration is not None:
         parts += (b'"expiration": ', encode_text(properties.expiration), b", ")
@@ -183,6 +189,8 @@ def _to_properties(found: _Properties) -> Properties:
         found.priority,
         found.delivery_mode,
         found.expiration,
+        found.message_group_id,
+        found.message_deduplication_id,
     )
 
 
@@ -243,6 +251,8 @@ def _lenient_properties(found: dict[str, Any]) -> _Properties:
         delivery_mode=1 if found.get("delivery_mode") == 1 else 2,
         expiration=expiration,
         body_encoding=_property_text(found, "body_encoding"),
+        message_group_id=_property_text(found, "MessageGroupId"),
+        message_deduplication_id=_property_text(found, "MessageDeduplicationId"),
         delivery_info=_DeliveryInfo(isinstance(info, dict) and cast("dict[str, Any]", info).get("redelivered") is True),
     )
 

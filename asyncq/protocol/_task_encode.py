@@ -71,6 +71,8 @@ def encode_task(
             properties.priority,
             properties.delivery_mode,
             properties.expiration,
+            properties.message_group_id,
+            properties.message_deduplication_id,
         ),
         serializer.content_type,
         serializer.content_encoding,

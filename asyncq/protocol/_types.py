@@ -42,6 +42,10 @@ class Properties(Struct):
     delivery_mode: int = 2
     #: Milliseconds as decimal text, as AMQP has it: the broker may drop the message afterwards.
     expiration: str | None = None
+    #: SQS (kombu's `MessageGroupId` and `MessageDeduplicationId`): messages of one group come in order from a FIFO
+    #: queue, and get their fair share of any other; a FIFO queue drops what has the second id once more within minutes.
+    message_group_id: str | None = None
+    message_deduplication_id: str | None = None
 
 
 class WireMessage(Struct):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from typing import cast
 
 import pytest
 
@@ -17,7 +18,9 @@ from asyncq.testing._broker_kit import (
     ack,
     bodies,
     body,
+    in_order,
     message_of,
+    needs_order,
     nothing_else,
     numbered,
     publication,
@@ -41,6 +44,7 @@ BODIES = {
 
 class Delivering(BrokerFixtures):
     async def test_first_in_first_out(self, broker: Broker, queue: Queue, consume: Consume) -> None:
+        needs_order(broker)
         await publish(broker, queue, b"0", b"1", b"2")
         await publish(broker, queue, b"3")
         await publish(broker, queue, b"4", b"5")
@@ -54,7 +58,8 @@ class Delivering(BrokerFixtures):
         first = await within(consumer.receive(2))
 
         assert 1 <= len(first) <= 2
-        assert bodies(first + await take(consumer, 5 - len(first))) == numbered(5)
+        taken = bodies(first + await take(consumer, 5 - len(first)))
+        assert in_order(broker, taken) == numbered(5)
 
     async def test_no_more_than_prefetch_is_out(self, broker: Broker, queue: Queue, consume: Consume) -> None:
         if not broker.capabilities.sees_in_flight:
@@ -97,6 +102,9 @@ class Delivering(BrokerFixtures):
     async def test_a_body_passes_unchanged(
         self, broker: Broker, queue: Queue, consume: Consume, content: bytes
     ) -> None:
+        limit = broker.capabilities.max_message_bytes
+        if limit is not None and 2 * len(content) > limit:
+            skip_without("max_message_bytes", "smaller than this body in its envelope")
         await publish(broker, queue, content)
         (delivery,) = await take(consume(broker, queue), 1)
 
@@ -137,8 +145,11 @@ class Delivering(BrokerFixtures):
 
         delivery, other = await take(consumer, 2)
 
-        (parked,) = await within(broker.peek(queue.name, "parked"))
-        assert (delivery.content, body(other), parked.content) == (content, b"1", content)
+        assert {cast("bytes", delivery.content), cast("bytes", other.content)} >= {content}
+        assert b"1" in {body(one) for one in (delivery, other) if one.content != content}
+        if broker.capabilities.sees_parked:
+            (parked,) = await within(broker.peek(queue.name, "parked"))
+            assert parked.content == content
         await ack(consumer, [*taken, delivery, other])
 
     async def test_a_message_that_cannot_be_encoded_is_named_and_the_others_go(
@@ -150,7 +161,7 @@ class Delivering(BrokerFixtures):
             await within(broker.publish([publication(queue, b"0"), bad, publication(queue, b"1")]))
 
         assert list(refused.value.failures) == [1]
-        assert bodies(await take(consume(broker, queue), 2)) == [b"0", b"1"]
+        assert in_order(broker, bodies(await take(consume(broker, queue), 2))) == [b"0", b"1"]
 
     async def test_a_message_that_is_too_large_is_named_and_the_others_go(
         self, broker: Broker, queue: Queue, consume: Consume
@@ -164,7 +175,7 @@ class Delivering(BrokerFixtures):
             await within(broker.publish([publication(queue, b"0"), large, publication(queue, b"1")]))
 
         assert list(refused.value.failures) == [1]
-        assert bodies(await take(consume(broker, queue), 2)) == [b"0", b"1"]
+        assert in_order(broker, bodies(await take(consume(broker, queue), 2))) == [b"0", b"1"]
 
     async def test_empty_batches_are_nothing(self, broker: Broker, queue: Queue, consume: Consume) -> None:
         consumer = consume(broker, queue)

@@ -111,6 +111,26 @@ def skip_without(capability: str, why: str) -> NoReturn:
     pytest.skip(f"capabilities.{capability}: {why}")
 
 
+def needs_order(broker: Broker) -> None:
+    if not broker.capabilities.ordered:
+        skip_without("ordered", "order is best effort")
+
+
+def needs_sight_of_others(broker: Broker) -> None:
+    if not (broker.capabilities.leases and broker.capabilities.sees_in_flight):
+        skip_without("sees_in_flight", "the broker gives back by itself what a dead connection held")
+
+
+def needs_sight_of_parked(broker: Broker) -> None:
+    if not broker.capabilities.sees_parked:
+        skip_without("sees_parked", "what is parked can't be listed")
+
+
+def in_order(broker: Broker, items: Iterable[bytes]) -> list[bytes]:
+    """As they are where order is promised, else sorted: only what is there counts."""
+    return list(items) if broker.capabilities.ordered else sorted(items)
+
+
 # -- messages --------------------------------------------------------------------------------------------------
 
 

@@ -211,8 +211,8 @@ class Frozen(BrokerFixtures):
             consumer.maintain,
             lambda: broker.depth(queue.name),
             lambda: broker.peek(queue.name, "ready"),
-            lambda: broker.move(queue.name, "parked", ["0"]),
-            lambda: broker.drop(queue.name, "parked", ["0"]),
+            lambda: broker.move(queue.name, "dead", ["0"]),
+            lambda: broker.drop(queue.name, "dead", ["0"]),
             lambda: broker.release("nobody@contract"),
         ]
 

@@ -12,6 +12,7 @@ from asyncq.testing._broker_kit import (
     bodies,
     declared,
     message_of,
+    needs_order,
     publish,
     skip_without,
     take,
@@ -33,6 +34,7 @@ class Ordering(BrokerFixtures):
         assert taken == (expected if order == "lowest-first" else expected[::-1])
 
     async def test_within_a_step_first_in_first_out(self, broker: Broker, queue: Queue, consume: Consume) -> None:
+        needs_order(broker)
         for priority, label in ((0, b"a"), (9, b"b"), (0, b"c"), (9, b"d")):
             await publish(broker, queue, label, priority=priority)
         consumer = consume(broker, queue)

@@ -1,0 +1,20 @@
+"""What asyncq's drivers for Amazon Web Services share: accounts, calls with a deadline, errors."""
+
+from .account import Account, read_query, split_url
+from .errors import BACKEND_ERRORS, BROKER_ERRORS, ErrorFamily, Refusal, is_throttling
+from .link import AwsLink
+from .numbers import read_number, read_seconds
+
+__all__ = [
+    "BACKEND_ERRORS",
+    "BROKER_ERRORS",
+    "Account",
+    "AwsLink",
+    "ErrorFamily",
+    "Refusal",
+    "is_throttling",
+    "read_number",
+    "read_query",
+    "read_seconds",
+    "split_url",
+]

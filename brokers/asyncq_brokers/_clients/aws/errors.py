@@ -1,0 +1,161 @@
+"""What AWS and aiobotocore answer, in asyncq's words: the one place where their errors are translated."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+from botocore.exceptions import (
+    ClientError,
+    NoCredentialsError,
+    NoRegionError,
+    ParamValidationError,
+    PartialCredentialsError,
+    ProfileNotFound,
+)
+from msgspec import Struct
+
+from asyncq.errors import (
+    AsyncqError,
+    BackendConnectionError,
+    BackendError,
+    BackendFull,
+    BrokerConnectionError,
+    BrokerError,
+    BrokerFull,
+    ConfigurationError,
+)
+
+__all__ = [
+    "BACKEND_ERRORS",
+    "BROKER_ERRORS",
+    "ErrorFamily",
+    "Refusal",
+    "foreign_cancellation",
+    "is_throttling",
+    "translate",
+]
+
+
+class ErrorFamily(Struct, frozen=True):
+    """The classes that one kind of driver raises."""
+
+    #: Not reached, lost, too slow, throttled for too long: the fate of the call is unknown.
+    connection: type[AsyncqError]
+    #: A quota is used up.
+    full: type[AsyncqError]
+    #: Any other refusal.
+    refused: type[AsyncqError]
+
+
+BROKER_ERRORS = ErrorFamily(BrokerConnectionError, BrokerFull, BrokerError)
+BACKEND_ERRORS = ErrorFamily(BackendConnectionError, BackendFull, BackendError)
+
+_THROTTLED = frozenset(
+    {
+        "BandwidthLimitExceeded",
+        "KmsThrottled",
+        "PriorRequestNotComplete",
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "RequestThrottled",
+        "RequestThrottledException",
+        "SlowDown",
+        "ThrottledException",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequestsException",
+    }
+)
+_DENIED = frozenset({"AccessDenied", "AccessDeniedException", "AuthorizationError", "403", "Forbidden"})
+_BAD_CREDENTIALS = frozenset(
+    {
+        "IncompleteSignature",
+        "InvalidAccessKeyId",
+        "InvalidClientTokenId",
+        "InvalidSecurity",
+        "MissingAuthenticationToken",
+        "SignatureDoesNotMatch",
+        "UnrecognizedClientException",
+    }
+)
+#: Credentials that were renewed in time on another day: asking again may find new ones.
+_STALE_CREDENTIALS = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired", "InvalidToken"})
+
+
+class Refusal(Exception):
+    """The service's no to one call, before it is put into asyncq's words."""
+
+    def __init__(self, code: str, text: str, operation: str, status: int, details: dict[str, Any]) -> None:
+        super().__init__(f"{code}: {text}")
+        self.code = code
+        self.text = text
+        #: As AWS writes it in policies, without the service: `SendMessage`.
+        self.operation = operation
+        self.status = status
+        #: The whole answer (Any: each error has its own).
+        self.details = details
+
+    @classmethod
+    def of(cls, error: ClientError) -> Refusal:
+        """Read botocore's error."""
+        response = cast("dict[str, Any]", error.response)
+        found: dict[str, Any] = response.get("Error", {})
+        # The old query protocol's codes still come as `AWS.SimpleQueueService.NonExistentQueue`.
+        code = str(found.get("Code", "")).rpartition(".")[2]
+        status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+        operation: object = cast("Any", error).operation_name  # Any: botocore has no types
+        return cls(code, str(found.get("Message", "")), str(operation), status, response)
+
+    @property
+    def throttled(self) -> bool:
+        """Nothing was done, since too much is asked at the moment."""
+        return is_throttling(self.code) or self.status == 429
+
+    @property
+    def denied(self) -> bool:
+        """Nothing was done, since these credentials may not."""
+        return self.code in _DENIED
+
+    def translated(self, family: ErrorFamily, service: str, address: str) -> AsyncqError:
+        """The driver's error for it."""
+        if self.denied:
+            return ConfigurationError(
+                f"{address} denies {service}:{self.operation}: allow that action to this user or role in its IAM policy"
+            )
+        if self.code in _BAD_CREDENTIALS:
+            return ConfigurationError(f"{address} refuses our credentials ({self.code})")
+        if self.throttled or self.status >= 500 or self.code in _STALE_CREDENTIALS:
+            return family.connection(f"{address} does not serve {self.operation} at the moment: {self.code}")
+        if self.code in {"OverLimit", "LimitExceededException"}:
+            return family.full(f"{address} refuses {self.operation}: {self}")
+        return family.refused(f"{address} refuses {self.operation}: {self}")
+
+
+def is_throttling(code: str) -> bool:
+    """Whether an error says that too much is asked at the moment, so that nothing was done."""
+    return code in _THROTTLED
+
+
+def foreign_cancellation(error: BaseException) -> bool:
+    """True for a CancelledError that nobody asked for: a library's way of saying that its connection died."""
+    task = asyncio.current_task()
+    return type(error) is asyncio.CancelledError and (task is None or task.cancelling() == 0)
+
+
+def translate(error: BaseException, family: ErrorFamily, address: str) -> AsyncqError:
+    """What is no answer of the service: an error of botocore, of the operating system or of asyncio."""
+    if isinstance(error, AsyncqError):
+        return error
+    if isinstance(error, NoCredentialsError | PartialCredentialsError | ProfileNotFound):
+        return ConfigurationError(
+            f"no AWS credentials for {address}: put them into the URL, the environment (AWS_ACCESS_KEY_ID, "
+            f"AWS_PROFILE) or run where a role gives them ({error})"
+        )
+    if isinstance(error, NoRegionError):
+        return ConfigurationError(f"no AWS region for {address}: set the option `region` or AWS_DEFAULT_REGION")
+    if isinstance(error, ParamValidationError):
+        return family.refused(f"{address} can't be asked that: {error}")
+    if isinstance(error, TimeoutError | asyncio.CancelledError):
+        return family.connection(f"{address} did not answer in time")
+    return family.connection(f"lost the connection to {address}: {str(error) or type(error).__name__}")

@@ -1,0 +1,15 @@
+"""The SQS broker: queues on Amazon SQS in kombu's format, shared with Celery."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from .broker import SqsBroker
+
+if TYPE_CHECKING:
+    from asyncq.driver import Broker, DriverConfig
+
+    _broker: Callable[[DriverConfig], Broker] = SqsBroker
+
+__all__ = ["SqsBroker"]

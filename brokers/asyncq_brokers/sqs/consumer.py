@@ -1,0 +1,168 @@
+"""One worker's hold on some queues."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Sequence
+
+from asyncq.driver import Ack, ConsumerOptions, Dead, Delivery, Environment, GiveBack, Park, Requeue, Settlement
+from asyncq.errors import BrokerConnectionError, BrokerError
+
+from .batches import BATCH
+from .burying import Undertaker
+from .deliveries import HIDE, Deliveries, Held
+from .finishing import Finisher
+from .options import BrokerOptions
+from .poller import Poller
+from .publishing import Publisher
+from .queues import Queues
+
+__all__ = ["SqsConsumer"]
+
+logger = logging.getLogger(__name__)
+
+#: Seconds that `close` waits for polls under way, and then for the giving back.
+_CLOSE_TIMEOUT = 0.4
+
+#: Seconds between two calls that acknowledge less than a full batch: more acknowledgements gather meanwhile, and each
+#: request costs.
+_ACK_PAUSE = 0.1
+
+#: Seconds until housekeeping is asked for again; there is none: SQS does its own.
+_ROUND = 60.0
+
+
+class SqsConsumer:
+    """Takes by long polls, one a queue; settles and extends ten at a time (`asyncq.driver.Consumer`)."""
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        options: ConsumerOptions,
+        *,
+        queues: Queues,
+        publisher: Publisher,
+        transport: BrokerOptions,
+        environment: Environment,
+    ) -> None:
+        self._names = list(names)
+        self._queues = queues
+        self._environment = environment
+        self._clock = environment.clock
+        lease = max(1, math.ceil(options.lease))
+        self._deliveries = Deliveries(environment, lease)
+        self._undertaker = Undertaker(queues, publisher, self._deliveries)
+        self._finisher = Finisher()
+        self._changed = asyncio.Event()
+        self._pollers = [
+            Poller(
+                name,
+                queues,
+                self._deliveries,
+                environment=environment,
+                lease=lease,
+                wait=transport.wait_time_seconds,
+                pause=transport.polling_interval,
+                tell=self._changed.set,
+            )
+            for name in self._names
+        ]
+        #: Monotonic time before which acknowledgements gather.
+        self._next_ack = 0.0
+        self.closed = False
+
+    @property
+    def last_contact(self) -> float:
+        return max(link.last_reply for link in self._queues.links)
+
+    async def receive(self, limit: int) -> list[Delivery]:
+        while True:
+            if self.closed:
+                raise BrokerConnectionError("the consumer is closed")
+            self._changed.clear()
+            taken: list[Delivery] = []
+            for poller in self._pollers:
+                taken += poller.take(limit - len(taken))
+            if taken:
+                # The next receive begins with the queue behind the one that was served first.
+                self._pollers.append(self._pollers.pop(0))
+                return taken
+            for poller in self._pollers:
+                poller.start(limit)
+            await self._changed.wait()
+
+    async def settle(self, settlements: Sequence[Settlement]) -> list[Delivery]:
+        if not settlements:
+            return []
+        lost = await self._finisher.run(self._settle(settlements))
+        return [settlements[position].delivery for position in sorted(lost)]
+
+    async def extend(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
+        if not deliveries:
+            return []
+        return await self._finisher.run(self._extend(deliveries))
+
+    async def maintain(self) -> float:
+        return _ROUND
+
+    async def close(self) -> None:
+        self.closed = True
+        self._changed.set()
+        try:
+            async with asyncio.timeout(2 * _CLOSE_TIMEOUT):
+                await asyncio.gather(*(poller.close(_CLOSE_TIMEOUT) for poller in self._pollers))
+        except (TimeoutError, BrokerError) as error:
+            logger.info("could not give back what was taken and not begun; its lease will: %s", error)
+        finally:
+            await self._finisher.close(0.1)
+
+    async def _settle(self, settlements: Sequence[Settlement]) -> set[int]:
+        """Settle; returns the positions of what is no longer ours."""
+        if len(settlements) < BATCH and all(isinstance(settlement, Ack) for settlement in settlements):
+            await self._gather()
+        lost: set[int] = set()
+        positions: dict[str, int] = {}
+        deletes: list[Held] = []
+        hides: list[Held] = []
+        seconds: list[int] = []
+        burials: list[tuple[Held, Dead]] = []
+        for position, settlement in enumerate(settlements):
+            held = self._deliveries.find(settlement.delivery)
+            if held is None or settlement.delivery.tag in positions:  # settled before, in this call or another
+                lost.add(position)
+                continue
+            positions[settlement.delivery.tag] = position
+            match settlement:
+                case Ack():
+                    deletes.append(held)
+                case Dead():
+                    burials.append((held, settlement))
+                case Requeue() | GiveBack() | Park():
+                    hides.append(held)
+                    seconds.append(self._hidden_for(held, settlement))
+        deletes += await self._undertaker.bury(burials) if burials else []
+        gone = await self._deliveries.hide(hides, seconds) + await self._deliveries.delete(deletes)
+        lost.update(positions[held.delivery.tag] for held in gone)
+        return lost
+
+    def _hidden_for(self, held: Held, settlement: Requeue | GiveBack | Park) -> int:
+        """Seconds. A standard queue knows no front, and a FIFO queue no other place than the message's own."""
+        if not isinstance(settlement, Park):
+            return 0
+        left = math.ceil(settlement.until - self._clock.wall())
+        return max(0, min(left, HIDE, self._deliveries.longest(held)))
+
+    async def _gather(self) -> None:
+        """Let more acknowledgements come together than one by one: whoever settles waits for us with the rest."""
+        pause = self._next_ack - self._clock.monotonic()
+        if pause > 0:
+            await asyncio.sleep(pause)
+        self._next_ack = self._clock.monotonic() + _ACK_PAUSE
+
+    async def _extend(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
+        found = [(delivery, self._deliveries.find(delivery)) for delivery in deliveries]
+        lost = await self._deliveries.extend([held for _, held in found if held is not None])
+        gone = {held.delivery.tag for held in lost}
+        return [delivery for delivery, held in found if held is None or delivery.tag in gone]

@@ -1,0 +1,156 @@
+"""The long poll of one queue, which runs only while somebody has room for what it brings."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from asyncq.driver import Delivery, Environment
+from asyncq.errors import AsyncqError, BrokerConnectionError
+from asyncq_brokers._clients.aws import Refusal
+
+from .batches import BATCH
+from .deliveries import HIDE, Deliveries, Held
+from .encoding import NOT_BEFORE, Entry
+from .queues import MISSING, KnownQueue, Queues
+
+__all__ = ["Poller"]
+
+logger = logging.getLogger(__name__)
+
+#: Seconds that messages wait for somebody who asks for them. Then others shall have them.
+_PATIENCE = 1.0
+
+#: Seconds between polls that do not wait.
+_LEAST_PAUSE = 0.05
+
+
+class Poller:
+    """Brings the messages of one queue. Whoever wanted a poll does not cancel it with himself: it may have taken."""
+
+    def __init__(
+        self,
+        name: str,
+        queues: Queues,
+        deliveries: Deliveries,
+        *,
+        environment: Environment,
+        lease: int,
+        wait: int,
+        pause: float,
+        tell: Callable[[], None],
+    ) -> None:
+        self._name = name
+        self._queues = queues
+        self._deliveries = deliveries
+        self._clock = environment.clock
+        self._lease = lease
+        self._wait = wait
+        self._pause = max(pause, 0.0 if wait else _LEAST_PAUSE)
+        #: Called when there is something new: messages, a failure, or the end of a poll.
+        self._tell = tell
+        self._shelf: deque[Held] = deque()
+        self._emptied = asyncio.Event()
+        self._patient = True
+        self._failure: AsyncqError | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self, limit: int) -> None:
+        """See to it that a poll is under way."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(min(limit, BATCH)))
+
+    def take(self, limit: int) -> list[Delivery]:
+        """Hand out what is there. Raises what a poll met with."""
+        if self._failure is not None and not self._shelf:
+            failure, self._failure = self._failure, None
+            raise failure
+        taken = [self._shelf.popleft().delivery for _ in range(min(limit, len(self._shelf)))]
+        if not self._shelf:
+            self._emptied.set()
+        return taken
+
+    async def close(self, seconds: float) -> None:
+        """Wait so long for the poll's answer, then do without; give back what nobody was handed."""
+        if self._task is not None:
+            polling = [self._task]
+            self._patient = False
+            self._emptied.set()
+            _, waiting = await asyncio.wait(polling, timeout=seconds)
+            for task in waiting:
+                task.cancel()
+            await asyncio.wait(polling)
+        await self._give_back()
+
+    async def _run(self, limit: int) -> None:
+        try:
+            if await self._poll(limit):
+                self._tell()
+                await self._wait_for_takers()
+            else:
+                await asyncio.sleep(self._pause)
+        except AsyncqError as error:
+            self._failure = error
+        finally:
+            self._task = None
+            self._tell()
+
+    async def _poll(self, limit: int) -> bool:
+        """One receive; whether it brought anything for us."""
+        queue = await self._queues.get(self._name)
+        asked_at = self._clock.monotonic()
+        # Nobody else gets a message for as long as our lease and the longest wait together, so that the lease can be
+        # counted from the end of the wait: else a message that came late in the wait would have to be extended at once.
+        hidden = self._lease + self._wait
+        try:
+            answer = await queue.link.call(
+                "receive_message",
+                wait=self._wait,
+                QueueUrl=queue.url,
+                MaxNumberOfMessages=limit,
+                WaitTimeSeconds=self._wait,
+                VisibilityTimeout=hidden,
+                MessageSystemAttributeNames=["ApproximateReceiveCount", "ApproximateFirstReceiveTimestamp"],
+                MessageAttributeNames=[NOT_BEFORE],
+            )
+        except Refusal as refusal:
+            if refusal.code in MISSING:
+                self._queues.forget(self._name)
+                raise BrokerConnectionError(f"the queue {self._name!r} was deleted") from refusal
+            raise queue.link.translated(refusal) from refusal
+        await self._put(queue, answer.get("Messages", ()), asked_at)
+        return bool(self._shelf)
+
+    async def _put(self, queue: KnownQueue, messages: Sequence[Entry], asked_at: float) -> None:
+        counted = min(self._clock.monotonic(), asked_at + self._wait)
+        early: list[Held] = []
+        seconds: list[int] = []
+        now = self._clock.wall()
+        for message in messages:
+            held, until = self._deliveries.read(queue, message, asked_at, counted)
+            self._deliveries.hold(held)
+            if until is not None and until > now:
+                early.append(held)
+                seconds.append(min(math.ceil(until - now), HIDE))
+            else:
+                self._shelf.append(held)
+        if early:
+            await self._deliveries.hide(early, seconds)
+
+    async def _wait_for_takers(self) -> None:
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                while self._shelf and self._patient:
+                    self._emptied.clear()
+                    await self._emptied.wait()
+        except TimeoutError:
+            await self._give_back()
+
+    async def _give_back(self) -> None:
+        unused = list(self._shelf)
+        self._shelf.clear()
+        if unused:
+            await self._deliveries.hide(unused, [0] * len(unused))
