@@ -81,7 +81,9 @@ class AsyncQ:
         self._settings = load_settings(self._given)
         self._tasks = TaskRegistry()
         self._drivers = Drivers(name, self._environment)
-        self._clients = Clients(lambda: Client(self.make_broker, self.make_backend))
+        self._clients = Clients(
+            lambda: Client(self.make_broker, self.make_backend, timeout=self._settings.network_timeout)
+        )
         self._portal = Portal(name, self._clients.close_current)
         self._reader = ResultReader(self._clients, self._portal, exceptions, self._environment, self._settings)
         self._middleware = tuple(middleware)

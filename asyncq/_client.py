@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from weakref import WeakKeyDictionary
 
 from msgspec import Struct
@@ -34,6 +35,8 @@ class _Waiting(Struct, eq=False):
     publication: Publication
     sent: asyncio.Future[None]
     leaving: Callable[[], None]
+    #: Loop time by which its sender must know.
+    deadline: float
 
 
 class Client:
@@ -43,9 +46,17 @@ class Client:
     together as soon as it is done: no timer holds a message back.
     """
 
-    def __init__(self, make_broker: Callable[[], Broker], make_backend: Callable[[], ResultBackend | None]) -> None:
+    def __init__(
+        self,
+        make_broker: Callable[[], Broker],
+        make_backend: Callable[[], ResultBackend | None],
+        *,
+        timeout: float,
+    ) -> None:
+        """`timeout` is the drivers' own: a message that waits for another one gets no more time than that one."""
         self._make_broker = make_broker
         self._make_backend = make_backend
+        self._timeout = timeout
         self._opening = asyncio.Lock()
         self._broker: Broker | None = None
         self._backend: ResultBackend | None = None
@@ -67,7 +78,8 @@ class Client:
         """
         self._check_open()
         if self._busy:
-            waiting = _Waiting(publication, asyncio.get_running_loop().create_future(), leaving)
+            loop = asyncio.get_running_loop()
+            waiting = _Waiting(publication, loop.create_future(), leaving, loop.time() + self._timeout)
             self._waiting.append(waiting)
             await waiting.sent
             return
@@ -184,10 +196,16 @@ class Client:
     async def _flush(self) -> None:
         try:
             while self._waiting:
-                batch = [each for each in self._waiting[:_MOST_AT_ONCE] if not each.sent.done()]
+                first = self._waiting[:_MOST_AT_ONCE]
                 del self._waiting[:_MOST_AT_ONCE]
+                _fail_overdue(first)
+                batch = [each for each in first if not each.sent.done()]
                 if batch:
-                    await self._flush_once(batch)
+                    timer = _Timer(batch)
+                    try:
+                        await self._flush_once(batch)
+                    finally:
+                        timer.cancel()
         finally:
             self._fail_waiting()
             self._rest()
@@ -211,6 +229,31 @@ class Client:
                 each.sent.set_exception(failures[index])
             else:
                 each.sent.set_result(None)
+
+
+class _Timer:
+    """Tells the senders of a batch in time. They have waited for other messages before: the driver's deadline, which
+    begins when the batch leaves, would be a second one for them.
+    """
+
+    def __init__(self, batch: Sequence[_Waiting]) -> None:
+        self._batch = batch
+        self._handle = asyncio.get_running_loop().call_at(batch[0].deadline, self._go_off)
+
+    def cancel(self) -> None:
+        self._handle.cancel()
+
+    def _go_off(self) -> None:
+        _fail_overdue(self._batch)
+        left = next((each.deadline for each in self._batch if not each.sent.done()), None)
+        if left is not None:
+            self._handle = asyncio.get_running_loop().call_at(left, self._go_off)
+
+
+def _fail_overdue(waiting: Sequence[_Waiting]) -> None:
+    now = asyncio.get_running_loop().time()
+    overdue = list(takewhile(lambda each: each.deadline <= now, waiting))
+    _fail(overdue, BrokerConnectionError("the broker did not answer in time"))
 
 
 def _fail(waiting: Sequence[_Waiting], error: Exception) -> None:

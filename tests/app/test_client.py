@@ -73,6 +73,39 @@ async def test_a_hundred_first_sends_open_one_connection() -> None:
     assert broker.closed == 1
 
 
+async def test_a_message_that_waited_for_another_gets_no_second_deadline() -> None:
+    bench = Bench(network_timeout=0.2)
+    async with bench.queue:
+        broker = await bench.opened()
+        begun = asyncio.get_running_loop().time()
+        first, second, third = (bench.send(number) for number in range(3))
+        await started(first, second, third)
+        await let_one_through(broker)
+
+        for waiting in (second, third):
+            with pytest.raises(BrokerConnectionError, match="did not answer in time"):
+                await waiting
+
+        assert asyncio.get_running_loop().time() - begun < 2 * 0.2
+        broker.gate.set()
+        await first
+
+
+async def test_a_message_whose_time_is_over_does_not_leave() -> None:
+    bench = Bench(network_timeout=0.1)
+    async with bench.queue:
+        broker = await bench.opened()
+        first, second = bench.send(1), bench.send(2)
+        await started(first, second)
+        await asyncio.sleep(0.15)
+        broker.gate.set()
+
+        with pytest.raises(BrokerConnectionError, match="did not answer in time"):
+            await second
+        await first
+        assert [len(batch) for batch in broker.batches] == [1]
+
+
 async def test_batches_and_single_messages_share_the_connection() -> None:
     bench = Bench()
     call = bench.queue.signature({"task": "shop.add"})
