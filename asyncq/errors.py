@@ -27,7 +27,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 __all__ = [
     "AsyncqError",
@@ -197,6 +198,10 @@ class Reject(TaskError):
         super().__init__(reason, requeue)
         self.reason = reason
         self.requeue = requeue
+
+    def __reduce__(self) -> tuple[Callable[[], Reject], tuple[()]]:
+        """Pickled as it is made: `requeue` has to be named."""
+        return partial(type(self), self.reason, requeue=self.requeue), ()
 
 
 class Ignore(TaskError):

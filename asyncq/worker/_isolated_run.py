@@ -6,7 +6,6 @@ The worker keeps the lease, the time limit, the result and the settlement; what 
 from __future__ import annotations
 
 import asyncio
-import pickle
 from contextlib import AsyncExitStack
 from typing import Any, Protocol, TypeGuard
 
@@ -33,7 +32,7 @@ from asyncq.worker._outcome import (
     outcome_of,
     users_part,
 )
-from asyncq.worker._process import named, note_traceback, portable
+from asyncq.worker._process import named, note_traceback, portable, why_not
 from asyncq.worker._program import compile_task
 from asyncq.worker._recorder import Recorder
 from asyncq.worker._setup import WorkerSetup
@@ -125,10 +124,9 @@ def _portable(outcome: Outcome, options: TaskOptions) -> Outcome:
     """The outcome, so that it can cross. What depends on the class of an exception is decided before."""
     match outcome:
         case Succeeded(value):
-            try:
-                pickle.loads(pickle.dumps(value))  # noqa: S301 - our own
-            except Exception as exc:  # noqa: BLE001 - values of the user's may raise anything
-                return Failed(EncodeError(f"the result can't leave its process: {exc}"), retryable=False)
+            reason = why_not(value)
+            if reason is not None:
+                return Failed(EncodeError(f"the result can't leave its process: {reason}"), retryable=False)
             return outcome
         case Failed(exc, retryable):
             note_traceback(exc)
@@ -143,7 +141,7 @@ def _portable(outcome: Outcome, options: TaskOptions) -> Outcome:
             again = Retry(retry.message, retry.exc, countdown=retry.countdown, max_retries=retry.max_retries)
             return RetryAsked(again)
         case Rejected(reject):
-            return Rejected(Reject(str(reject.reason), requeue=reject.requeue))
+            return Rejected(reject if why_not(reject) is None else Reject(str(reject.reason), requeue=reject.requeue))
         case _:
             return outcome
 

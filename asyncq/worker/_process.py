@@ -64,18 +64,25 @@ def note_traceback(exc: BaseException) -> None:
     exc.add_note("".join(traceback.format_tb(exc.__traceback__)))
 
 
-def portable(exc: BaseException) -> BaseException:
-    """The exception, or one that tells of it where it can't be pickled or, which shows later, unpickled."""
+def why_not(value: Any) -> str | None:
+    """Why something can't cross to the worker; None when it can."""
     try:
-        pickle.loads(pickle.dumps(exc))  # noqa: S301 - our own
-    except Exception:  # noqa: BLE001 - constructors and `__reduce__` of the user's may raise anything
-        kind = type(exc)
-        text = _text_of(exc)
-        stand_in = RemoteTaskError(f"{kind.__module__}.{kind.__qualname__}", text)
-        for note in getattr(exc, "__notes__", ()):
-            stand_in.add_note(note)
-        return stand_in
-    return exc
+        # Both ways: many exceptions can be pickled, and not be made again.
+        pickle.loads(pickle.dumps(value))  # noqa: S301 - our own
+    except Exception as exc:  # noqa: BLE001 - constructors and `__reduce__` of the user's may raise anything
+        return _text_of(exc) or type(exc).__name__
+    return None
+
+
+def portable(exc: BaseException) -> BaseException:
+    """The exception, or one that tells of it where it can't cross to the worker."""
+    if why_not(exc) is None:
+        return exc
+    kind = type(exc)
+    stand_in = RemoteTaskError(f"{kind.__module__}.{kind.__qualname__}", _text_of(exc))
+    for note in getattr(exc, "__notes__", ()):
+        stand_in.add_note(note)
+    return stand_in
 
 
 def named(module: str, qualname: str) -> Any:

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import os
-from collections.abc import Sequence
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -101,15 +107,40 @@ class Kit:
         depth = await self.broker.depth(QUEUE)
         return (depth.ready, depth.in_flight, depth.parked) == (0, 0, 0)
 
-    def worker(self, **options: Any) -> Program:
+    def worker(self, *, memory: int | None = None, **options: Any) -> Program:
         """An embedded worker in a process of its own."""
-        return Program("suspects.worker_program", {"options": {"lease": LEASE, **options}})
+        config: dict[str, Any] = {"options": {"lease": LEASE, **options}}
+        if memory is not None:
+            config["memory"] = memory
+        return Program("suspects.worker_program", config)
+
+
+async def rescue(brief: bytes, *commands: Mapping[str, Any], dies_after: str | None = None) -> list[str]:
+    """What a rescuer answers, as the supervisor starts it; or one that dies when it has done a step."""
+    program = ["asyncq.cli._rescue"] if dies_after is None else ["suspects.dying_rescuer", dies_after]
+    lines = [base64.b64encode(brief), *(json.dumps(command).encode() for command in commands)]
+    path = [str(Path(__file__).parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-W", "error", "-m", *program),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
+    )
+    said, _ = await asyncio.wait_for(process.communicate(b"".join(line + b"\n" for line in lines)), 30)
+    assert process.returncode == (0 if dies_after is None else 9)
+    return said.decode().splitlines()
+
+
+def bury(worker: Watched, *, suspect: bool, culprit: int = 0) -> dict[str, Any]:
+    """The command for a dead worker."""
+    return {"do": "bury", "node": worker.node, "flights": worker.flights, "suspect": suspect, "culprit": culprit}
 
 
 class Watched:
     """A worker that tells how it goes in a flight table, as under a supervisor; the test is the supervisor."""
 
     def __init__(self, kit: Kit, name: str, **options: Any) -> None:
+        self.node = f"{name}@{socket.gethostname()}"
         self.table = create()
         self._control, self._ours = os.pipe()
         config = {"options": {"lease": LEASE, "name": name, **options}, "table": self.table, "control": self._control}

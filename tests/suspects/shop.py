@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from asyncq import AsyncQ, Context, Middleware
-from asyncq.errors import Reject, SoftTimeLimitExceeded
+from asyncq.errors import Reject, SoftTimeLimitExceeded, TimeLimitExceeded
 from chaos.ledger import Ledger
 
 ledger = Ledger(os.environ.get("SUSPECTS_LEDGER", os.devnull))
@@ -126,6 +126,11 @@ async def raises_what_cannot_cross(ctx: Context) -> None:
 
 
 @queue.task
+async def fails_awkwardly() -> None:
+    raise Awkward(code=2)
+
+
+@queue.task
 async def asks_again(ctx: Context) -> int:
     if ctx.retries == 0:
         raise ctx.retry(countdown=0.01)
@@ -159,6 +164,26 @@ async def is_told_to_stop(ctx: Context) -> str:
     except SoftTimeLimitExceeded:
         return "told"
     return "never"
+
+
+@queue.task
+def takes_memory() -> int:
+    return len(bytearray(4 << 30))
+
+
+@queue.task(retry_on=(TimeLimitExceeded,), retry_backoff=0.01)
+async def may_be_tried_again(ctx: Context) -> int:
+    ledger.write("START", ctx.task_id)
+    return ctx.retries
+
+
+def _declare() -> None:
+    @queue.task(name="suspects.shop.hidden")
+    async def hidden() -> int:  # pyright: ignore[reportUnusedFunction] - the worker calls it
+        return os.getpid()
+
+
+_declare()
 
 
 @queue.task(time_limit=0.5)

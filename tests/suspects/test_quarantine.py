@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import pytest
 
+from asyncq._suspicion import Suspicion
+from asyncq.errors import TimeLimitExceeded
 from asyncq.protocol import decode_result
-from suspects.kit import Kit
+from suspects.kit import QUEUE, Kit
 from waiting import until
 
 pytestmark = pytest.mark.slow
@@ -42,3 +47,83 @@ async def test_a_task_finds_all_it_needs_in_quarantine(kit: Kit) -> None:
         assert "PROGRESS" in {update.status for update in seen}
         assert worker.stop() == 0
     assert [record.task_id for record in kit.ledger.entries("CLOSED")] == ["session", "pool", "pool"]
+
+
+async def test_every_end_of_a_task_crosses(kit: Kit) -> None:
+    crowd = {"deaths": ["a crowd"]}
+    again = await kit.send_again("asks_again", **crowd)
+    stubborn = await kit.send_again("raises_what_cannot_cross", **crowd)
+    model = await kit.send_again("takes_an_order", {"number": 1}, **crowd)
+    stuck = await kit.send_again("returns_a_generator", **crowd)
+    soft = await kit.send_again("is_told_to_stop", **crowd)
+    rejected = await kit.send_again("rejects", **crowd)
+    await kit.send_again("snoozes", **crowd)
+    async with kit.worker() as worker:
+        assert await again.get(20) == 1
+        failure = await kit.record(stubborn)
+        assert (failure.status, failure.result["exc_type"]) == ("FAILURE", "Awkward")
+        assert kit.ledger.runs("RUN")[stubborn.id] == 3  # the first in quarantine, the retries as usual
+        assert await model.get(20) == {"number": 2}
+        assert (await kit.record(stuck)).result["exc_type"] == "EncodeError"
+        assert await soft.get(20) == "told"
+        assert (await kit.record(rejected)).result["exc_type"] == "Reject"
+        await until(lambda: _is_parked(kit))
+        assert len(await kit.dead()) == 1
+        assert worker.stop() == 0
+
+
+async def test_an_exception_that_cannot_cross_is_told_with_its_traceback(kit: Kit) -> None:
+    result = await kit.send_again("fails_awkwardly", deaths=["a crowd"])
+    async with kit.worker() as worker:
+        failure = await kit.record(result)
+        assert failure.result["exc_message"] == ["suspects.shop.Awkward", "code 2"]
+        assert "raise Awkward" in (failure.traceback or "")
+        assert worker.stop() == 0
+
+
+async def test_the_hard_limit_ends_a_suspect_that_blocks_and_the_next_one_runs(kit: Kit) -> None:
+    blocked = await kit.send_again("blocks", deaths=["a crowd"])
+    after = await kit.send_again("innocent", deaths=["a crowd"])
+    async with kit.worker() as worker:
+        with pytest.raises(TimeLimitExceeded):
+            await blocked.get(20)
+        assert await after.get(20) != worker.pid
+        await until(kit.is_settled)
+        assert await kit.file_of(blocked) == (None, None)
+        assert worker.stop() == 0
+
+
+async def test_a_stop_puts_back_what_spoke_against_those_that_it_interrupts(kit: Kit) -> None:
+    clean = await kit.send_again("innocent", 3600)
+    suspect = await kit.send_again("innocent", 3600, deaths=["a crowd"])
+    async with kit.worker(shutdown_timeout=0.2) as worker:
+        await until(lambda: kit.ledger.count("START") == 2)
+        for result in (clean, suspect):
+            _, begun = await kit.file_of(result)
+            assert begun is not None
+            assert begun.node
+        assert worker.stop() == 0
+    assert await kit.file_of(clean) == (None, None)
+    assert await kit.file_of(suspect) == (None, Suspicion(deaths=["a crowd"]))
+    assert (await kit.broker.depth(QUEUE)).ready == 2
+
+
+async def test_a_signal_to_all_processes_of_a_service_speaks_against_nobody(kit: Kit) -> None:
+    result = await kit.send_again("innocent", 1.0, deaths=["a crowd"])
+    async with kit.worker() as worker:
+        await until(lambda: kit.ledger.count("START") == 1)
+        [started] = kit.ledger.entries("START")
+        os.kill(started.pid, signal.SIGTERM)
+        assert worker.stop() == 0
+    assert await result.get(20) == started.pid
+
+
+async def test_a_suspect_that_no_other_process_can_find_runs_among_others(kit: Kit) -> None:
+    result = await kit.send_again("hidden", deaths=["a crowd"])
+    async with kit.worker() as worker:
+        assert await result.get(20) == worker.pid
+        assert worker.stop() == 0
+
+
+async def _is_parked(kit: Kit) -> bool:
+    return (await kit.broker.depth(QUEUE)).parked == 1

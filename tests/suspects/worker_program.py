@@ -1,12 +1,14 @@
 """A worker of the shop in a process of its own: `python -m suspects.worker_program CONFIG`.
 
-`table` and `control` are descriptors, as a supervisor hands them over; without them it is an embedded worker.
+`table` and `control` are descriptors, as a supervisor hands them over; without them it is an embedded worker. `memory`
+is the most bytes that it may take.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import resource
 import signal
 import sys
 from typing import Any
@@ -18,6 +20,8 @@ from suspects.shop import queue
 
 
 async def main(config: dict[str, Any]) -> None:
+    if "memory" in config:
+        resource.setrlimit(resource.RLIMIT_AS, (config["memory"], config["memory"]))
     async with queue:
         worker = queue.worker(**config["options"])
         if "table" in config:
