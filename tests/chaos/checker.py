@@ -97,6 +97,16 @@ class Report:
         if faults:
             raise AssertionError("\n".join([*faults, str(self), self.context]))
 
+    def check_recovery(self, *, first: float = 5.0, rate: float | None = 10.0, detected: float | None = None) -> None:
+        """Raise AssertionError where a fault was not over in these times: seconds for T_first, T_rate, T_detect."""
+        bounds = {"T_first": first, "T_rate": rate, "T_detect": detected}
+        for fault in self.faults:
+            taken = {"T_first": fault.first, "T_rate": fault.rate, "T_detect": fault.detected}
+            for name, bound in bounds.items():
+                time = taken[name]
+                if bound is not None and (time is None or time > bound):
+                    raise AssertionError(f"{name} is not within {bound:g} s\n{self}\n{self.context}")
+
     def complaints(self, *, duplicates: int, overlap: bool, silence: float) -> list[str]:
         groups: Mapping[str, Collection[str]] = {
             "lost": self.lost,

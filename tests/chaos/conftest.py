@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from chaos.checker import Report
 from chaos.proxy import Proxy
 from chaos.scale import LONG, SHORT, Scale
 from chaos.trace import AOF
-from chaos.trial import Places
+from chaos.trial import Figures, Places, Trial
 from servers import RedisServer
 
 
@@ -42,3 +43,35 @@ async def proxy(server: RedisServer) -> AsyncIterator[Proxy]:
 @pytest.fixture
 def places(server: RedisServer) -> Places:
     return Places(broker=server.url(), backend=server.url(), trace=server.folder)
+
+
+@pytest.fixture
+def figures(record_property: Callable[[str, object], None]) -> Figures:
+    """Tells what was measured: printed at the end of `make soak`, and when a row fails."""
+
+    def figures(report: Report, trial: Trial, **more: float) -> None:
+        growth = trial.growth()
+        grown = f"grown: {growth.tasks} tasks {growth.descriptors} descriptors {growth.resident / 2**20:.1f} MiB"
+        told = "; ".join([str(report), grown, *(f"{name} {value:.2f}" for name, value in more.items())])
+        record_property("figures", told)
+        print(told)
+
+    return figures
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The figures of a soak, one line a row."""
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.getreports(outcome):
+            told = dict(report.user_properties).get("figures")
+            if told is not None and "soak" in report.keywords:
+                terminalreporter.write_line(f"{report.nodeid.partition('::')[2]}: {told}")
+
+
+@pytest.fixture(params=["redis", "sqlite"])
+def any_places(request: pytest.FixtureRequest, tmp_path: Path) -> Places:
+    """On each kind of store where leases end and processes die alike."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path}/queue.sqlite"
+        return Places(broker=url, backend=url)
+    return request.getfixturevalue("places")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from asyncq import AsyncQ
@@ -37,6 +37,8 @@ class Load:
         #: Name of the task, and characters in its argument at most.
         self.task = "chaos.work"
         self.size = 200
+        #: Task id -> arguments, of all that was sent.
+        self.sent: dict[str, tuple[float, str]] = {}
 
     def start(self) -> None:
         self._producing = asyncio.create_task(self._produce())
@@ -47,14 +49,18 @@ class Load:
         if self._producing is not None:
             await self._producing
 
-    async def send(self) -> str:
-        """Send one task, which the ledger sees; returns its id. What the send raises stands there alone."""
-        call: Any = self._app.tasks[self.task]
-        task_id, pause = new_id(), round(self._dice.uniform(*self._scale.pause), 3)
+    async def send(self, *, pause: float | None = None, task_id: str | None = None) -> str:
+        """Send one task, which the ledger sees; returns its id. What the send raises stands there alone.
+
+        `pause` is how long the task lasts; by default as the scale has it.
+        """
+        task_id = task_id or new_id()
+        lasting = round(self._dice.uniform(*self._scale.pause), 3) if pause is None else pause
         body = f"{self._dice.getrandbits(64):x}".ljust(self._dice.randint(16, self.size), "x")
-        self._ledger.write("TRY", task_id, checksum(pause, body))
+        self.sent[task_id] = lasting, body
+        self._ledger.write("TRY", task_id, checksum(lasting, body))
         try:
-            await call.options(task_id=task_id).send(pause, body)
+            await self.publish(task_id)
         except AsyncqError as error:
             self._ledger.write("NACK", task_id, type(error).__name__[:24])
         else:
@@ -64,6 +70,11 @@ class Load:
     async def send_burst(self, count: int) -> list[str]:
         """Send so many at once."""
         return await asyncio.gather(*(self.send() for _ in range(count)))
+
+    async def publish(self, task_id: str) -> None:
+        """Publish a task's message, once more if it was sent before, and off the record."""
+        call: Any = self._app.tasks[self.task]
+        await call.options(task_id=task_id).send(*self.sent[task_id])
 
     async def _produce(self) -> None:
         loop = asyncio.get_running_loop()
@@ -114,16 +125,3 @@ class Reader:
             if result.partition(" ")[0] in READY_STATES:
                 self._seen.add(task_id)
                 self._ledger.write("STORED", task_id, result)
-
-
-async def patiently(call: Callable[[], Awaitable[Any]], *, timeout: float) -> Any:
-    """Call again until a server is back. Raises the last error at the end of the time."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + timeout
-    while True:
-        try:
-            return await call()
-        except AsyncqError:
-            if loop.time() > deadline:
-                raise
-            await asyncio.sleep(0.05)

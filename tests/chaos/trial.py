@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import redis
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from asyncq import AsyncQ
 from asyncq.driver import Broker
@@ -19,6 +20,7 @@ from asyncq.protocol import WireMessage, decode_envelope
 from chaos.app import Settings, make_app
 from chaos.checker import Evidence, Report, examine
 from chaos.fleet import Fleet
+from chaos.gauges import resident
 from chaos.ledger import Ledger
 from chaos.load import Load, Reader
 from chaos.scale import Scale
@@ -33,6 +35,9 @@ _DRAIN = 60.0
 
 _QUEUE = "celery"
 
+#: Tasks that end before anything is measured.
+_WARM_UP = 50
+
 
 class Places(Struct, frozen=True, kw_only=True):
     """Where messages and results are, without any proxy."""
@@ -41,6 +46,15 @@ class Places(Struct, frozen=True, kw_only=True):
     backend: str
     #: Folder of the Redis that has both: its file is looked through for what was acknowledged before it was stored.
     trace: Path | None = None
+
+
+class Census(NamedTuple):
+    """What a worker has open."""
+
+    tasks: int
+    descriptors: int
+    #: Bytes of memory.
+    resident: int
 
 
 class Trial:
@@ -102,13 +116,17 @@ class Trial:
         backend = bare.make_backend()
         assert backend is not None
         self._backend = backend
+        await self.broker.open()
+        await backend.open()
         self.reader = Reader(backend, self.ledger)
         self._reading = asyncio.create_task(self.reader.run())
         try:
             await self.fleet.__aenter__()
+            await self.load.send_burst(_WARM_UP)
+            await until(lambda: self.ledger.count("END") >= _WARM_UP)
+            self.baseline = await self.census()
             self.load.start()
             await asyncio.sleep(self.scale.before)
-            await until(lambda: self.ledger.count("END") > 0)
         except BaseException:
             await self.__aexit__()
             raise
@@ -137,27 +155,45 @@ class Trial:
         """Let the fault last."""
         await asyncio.sleep(self.scale.fault)
 
-    async def census(self) -> dict[int, tuple[int, int]]:
-        """Pid -> asyncio tasks and descriptors of each worker, asked one after the other until all have answered."""
-        counted: dict[int, tuple[int, int]] = {}
+    async def send_past_the_proxy(self, task_id: str) -> None:
+        """Send one task over a connection of its own, straight to where messages are."""
+        settings = structs.replace(self.settings, broker=self._places.broker, backend=self._places.backend)
+        async with make_app(settings) as app:
+            await Load(app, self.ledger, self.scale, self.dice).send(task_id=task_id)
+
+    async def census(self) -> dict[int, Census]:
+        """By pid what each worker has open; they are asked until all have answered."""
+        counted: dict[int, Census] = {}
         wanted = set(self.fleet.workers)
         async with asyncio.timeout(_DRAIN):
             while not counted.keys() >= wanted:
-                pid, tasks, files = await (await self.app.send_task("chaos.census")).get()
-                counted[pid] = tasks, files
+                answers = [await self.app.send_task("chaos.census") for _ in range(2 * len(wanted))]
+                for answer in answers:
+                    pid, tasks, files = await answer.get()
+                    counted[pid] = Census(tasks, files, resident(pid))
         return counted
+
+    def growth(self) -> Census:
+        """By how much a worker has grown between the first load and the end, at most."""
+        pairs = [(self.baseline[pid], self.final[pid]) for pid in self.baseline.keys() & self.final.keys()]
+        return Census(*(max((after[i] - before[i] for before, after in pairs), default=0) for i in range(3)))
+
+    async def drain(self) -> None:
+        """Wait until all that was accepted has ended and nothing starts any more. Raises TimeoutError."""
+        await until(self._is_drained, timeout=_DRAIN)
+        await self._quiet()
 
     async def finish(self) -> Report:
         """Load for a while, then none; drain, stop the workers, compare."""
         await asyncio.sleep(self.scale.after)
         await self.load.stop()
-        try:
-            await until(self._is_drained, timeout=_DRAIN)
-            await self._quiet()
-        except TimeoutError:
-            pass  # the report says what is missing
+        with contextlib.suppress(TimeoutError):  # the report says what is missing
+            await self.drain()
         tried = sorted(self.ledger.ids("TRY"))
         results, dead, stuck = await self.reader.results(tried), await self._dead(), await self._stuck()
+        self.final: dict[int, Census] = {}
+        with contextlib.suppress(TimeoutError):
+            self.final = await self.census()
         exit_codes = await self.fleet.stop()
         evidence = Evidence(
             records=self.ledger.entries(),
@@ -203,3 +239,9 @@ class Trial:
 def _task_id(content: bytes | WireMessage) -> str:
     message = decode_envelope(content) if isinstance(content, bytes) else content
     return str(message.headers.get("id"))
+
+
+class Figures(Protocol):
+    """Says what a row has measured; the fixture `figures`."""
+
+    def __call__(self, report: Report, trial: Trial, **more: float) -> None: ...
