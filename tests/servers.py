@@ -14,7 +14,7 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 #: Seconds until a server must answer, or be gone.
 _PATIENCE = 20.0
@@ -162,6 +162,17 @@ class RabbitServer:
         self._mapper: _Kept | None = None
         self._server: _Kept | None = None
 
+    @classmethod
+    def existing(cls, port: int, node: str, environment: Mapping[str, str]) -> Self:
+        """A node that somebody else has started and will end: its URL, and `rabbitmqctl` on it."""
+        server = cls.__new__(cls)
+        server.port, server._node, server._environment = port, node, os.environ | environment
+        return server
+
+    def place(self) -> dict[str, Any]:
+        """The arguments of `existing`."""
+        return {"port": self.port, "node": self._node, "environment": self._variables()}
+
     def __enter__(self) -> Self:
         self.start()
         return self
@@ -170,6 +181,11 @@ class RabbitServer:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def add_vhost(self, name: str) -> None:
+        """A virtual host that guest may use."""
+        self.control("add_vhost", name)
+        self.control("set_permissions", "--vhost", name, "guest", ".*", ".*", ".*")
 
     def url(self, vhost: str = "/") -> str:
         return f"amqp://guest:guest@127.0.0.1:{self.port}/{'' if vhost == '/' else vhost}"
@@ -196,8 +212,8 @@ class RabbitServer:
     def stop(self) -> None:
         """Shut down in order."""
         assert self._server is not None
-        os.kill(self.pid, signal.SIGCONT)
         os.kill(self.pid, signal.SIGTERM)
+        self.resume()
         server, self._server = self._server, None
         server.wait()
 

@@ -203,6 +203,18 @@ async def ack(consumer: Consumer, deliveries: Sequence[Delivery]) -> None:
     assert await within(consumer.settle([Ack(delivery) for delivery in deliveries])) == []
 
 
+async def until_ready(broker: Broker, queue: Queue, count: int) -> None:
+    """See that so many stand ready. Where more is pushed than was asked for, that comes back after a while."""
+
+    async def look() -> None:
+        while (await broker.depth(queue.name)).ready != count:
+            await asyncio.sleep(0.05)
+
+    if broker.capabilities.pushes:
+        await within(look())
+    assert (await within(broker.depth(queue.name))).ready == count
+
+
 async def nothing_else(broker: Broker, consumer: Consumer, queue: Queue) -> None:
     """Show that the queue has nothing to hand out: a message published now is the next, and the only one."""
     await publish(broker, queue, b"marker")

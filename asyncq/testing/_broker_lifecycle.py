@@ -68,6 +68,8 @@ class Closing(BrokerFixtures):
             with contextlib.suppress(BrokerConnectionError):
                 held += await within(receiving, 1.0)
 
+        if not broker.capabilities.leases:
+            held.clear()  # a connection that ends gives everything back
         again = await take(consume(broker, queue), 20 - len(held))
 
         assert sorted(bodies(held + again)) == sorted(numbered(20))
@@ -85,6 +87,8 @@ class Closing(BrokerFixtures):
             with contextlib.suppress(BrokerConnectionError):
                 held += await within(receiving, 1.0)
 
+        if not broker.capabilities.leases:
+            held.clear()  # a connection that ends gives everything back
         again = await take(consume(broker, queue), 20 - len(held))
 
         assert sorted(bodies(held + again)) == sorted(numbered(20))

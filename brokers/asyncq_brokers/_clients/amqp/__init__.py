@@ -1,13 +1,15 @@
 """What asyncq's AMQP broker and its `rpc://` result backend share: URL, options, connections, errors."""
 
-from .channel import Channel, Incoming, Outgoing
+from .channel import UNROUTABLE, Channel, Incoming, Outgoing
 from .connection import Connection
 from .content import decode_content, encode_content_header
-from .endpoint import Endpoint, parse_endpoints, take_query
+from .endpoint import Endpoint, parse_endpoints
 from .errors import Blocked, ConnectionLost, Refused
 from .link import Link
+from .options import read_backend_config, read_broker_config
 
 __all__ = [
+    "UNROUTABLE",
     "Blocked",
     "Channel",
     "Connection",
@@ -20,5 +22,6 @@ __all__ = [
     "decode_content",
     "encode_content_header",
     "parse_endpoints",
-    "take_query",
+    "read_backend_config",
+    "read_broker_config",
 ]

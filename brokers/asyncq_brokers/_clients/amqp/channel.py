@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from msgspec import Struct
 from pamqp import commands
 
-from asyncq.errors import AsyncqError
+from asyncq.errors import AsyncqError, ConfigurationError
 
 from .content import body_size
 from .errors import ConnectionLost, Refused, copied
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 
     from .connection import Connection
 
-__all__ = ["Channel", "Incoming", "Outgoing"]
+__all__ = ["UNROUTABLE", "Channel", "Incoming", "Outgoing"]
 
 _T = TypeVar("_T")
 
 _TAG = Layout(">QB")
 
-#: Reply code of what is published to nobody.
-_UNROUTABLE = "no queue takes it"
+#: The reason of what comes back.
+UNROUTABLE = "no queue takes it"
 
 
 class Incoming(Struct, gc=False):
@@ -90,6 +90,8 @@ class Channel:
         self.on_cancel: Callable[[str], None] = _ignore
         #: Called once, when the channel has come to its end in whatever way but `close`.
         self.on_end: Callable[[], None] = _ignore_end
+        #: Unacknowledged messages for each consumer that begins from now on; 0 is no bound. Set with `basic.qos`.
+        self.window = 0
         self._replies: deque[asyncio.Future[Any]] = deque()
         # Content that is still coming: which method, its fields, the header, the rest of the body.
         self._method_of_content = (0, b"")
@@ -105,6 +107,17 @@ class Channel:
     async def call(self, method: Frame, deadline: float) -> Any:  # Any: the reply that belongs to the method
         """Send a method and wait for its reply. Raises Refused, ConnectionLost."""
         return await self.answer(self.post(method), deadline)
+
+    async def calls(self, methods: Sequence[Frame], deadline: float) -> None:
+        """Send methods in one go and wait for all replies. Raises the first refusal, which has ended the channel."""
+        replies = [self.post(method) for method in methods]
+        for number, reply in enumerate(replies):
+            try:
+                await self.answer(reply, deadline)
+            except BaseException:
+                for other in replies[number + 1 :]:  # they fail with it, and nobody waits for them
+                    other.cancel()
+                raise
 
     def post(self, method: Frame) -> asyncio.Future[Any]:
         """Send a method that has a reply; `answer` waits for it. Several may be under way."""
@@ -124,20 +137,27 @@ class Channel:
     def send(self, method: Frame) -> None:
         """Send a method that has no reply, or whose reply nobody waits for."""
         self.ensure_open()
-        self.connection.write(encode_method(method, self.number))
+        try:
+            encoded = encode_method(method, self.number)
+        except ValueError as error:
+            raise ConfigurationError(f"AMQP does not allow that name: {error}") from error
+        self.connection.write(encoded)
 
     def ensure_open(self) -> None:
         """Raise what has ended the channel."""
         if self.error is not None:
             raise copied(self.error)
 
-    async def close(self, deadline: float) -> None:
-        """End it; what was delivered on it and not acknowledged goes back. May be called again."""
-        if self.error is not None:
-            return
-        closed = self.post(commands.Channel.Close(200, "", 0, 0))
-        self.on_end = _ignore_end
-        await self.answer(closed, deadline)
+    def leave(self) -> None:
+        """End it without waiting; what was delivered on it and not acknowledged goes back. May be called again."""
+        if self.error is None:
+            self.on_end = _ignore_end
+            self.on_delivery = self.on_cancel = _ignore
+            self.post(commands.Channel.Close(200, "", 0, 0)).cancel()
+
+    async def barrier(self, deadline: float) -> None:
+        """Return when the server has dealt with all that was sent on this channel."""
+        await self.call(commands.Basic.Qos(0, self.window), deadline)
 
     # -- publishing
 
@@ -262,7 +282,7 @@ class Channel:
         """It comes before its confirm. AMQP names no number: the first equal message that has not come back is it."""
         for batch, position, sent in self._unconfirmed.values():
             if sent == message and position not in batch.failures:
-                batch.failures[position] = _UNROUTABLE
+                batch.failures[position] = UNROUTABLE
                 return
 
     def _confirmed(self, tag: int, *, multiple: bool, refused: bool) -> None:

@@ -76,12 +76,12 @@ class Connection(asyncio.Protocol):
             async with asyncio.timeout_at(deadline):
                 await endpoint.connect(connection)
                 await connection._opened
-        except (OSError, TimeoutError) as error:
-            raise translate(error, endpoint.address) from error
-        finally:
-            if not connection._ready:  # also when we were cancelled
-                connection._opened.cancel()
-                connection.fail(ConnectionLost(f"RabbitMQ at {endpoint.address} did not let us in"))
+        except BaseException as error:
+            connection._opened.cancel()
+            connection.fail(ConnectionLost(f"RabbitMQ at {endpoint.address} did not let us in"))
+            if isinstance(error, OSError):  # TimeoutError is one
+                raise translate(error, endpoint.address) from error
+            raise
         return connection
 
     @property
@@ -97,7 +97,11 @@ class Connection(asyncio.Protocol):
             if self._number not in self._channels:
                 break
         channel = self._channels[self._number] = Channel(self, self._number)
-        await channel.call(commands.Channel.Open(), deadline)
+        try:
+            await channel.call(commands.Channel.Open(), deadline)
+        except BaseException:
+            channel.leave()
+            raise
         return channel
 
     async def ready_to_publish(self, deadline: float) -> None:
@@ -162,7 +166,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         if self.error is not None:  # given up meanwhile
-            transport.abort()
+            self._transport.abort()
             return
         self.write(_PROTOCOL_HEADER)
 

@@ -23,7 +23,7 @@ from asyncq_brokers._clients.resolve import resolve
 from .errors import ConnectionLost
 from .tls import tls_context
 
-__all__ = ["Endpoint", "parse_endpoints", "take_query"]
+__all__ = ["Endpoint", "parse_endpoints", "seconds", "take_query"]
 
 _SCHEMES = ("amqp", "amqps", "pyamqp")
 
@@ -122,10 +122,7 @@ def parse_endpoints(url: str, tls: Mapping[str, Any] | bool | None, client_name:
 def take_query(url: str) -> dict[str, str]:
     """What stands in the first URL's query and is no matter of TLS: transport options."""
     query = dict(parse_qsl(urlsplit(url.split(";", maxsplit=1)[0].strip()).query, keep_blank_values=True))
-    return {name: value for name, value in query.items() if not name.startswith("ssl_") and name not in _OWN_QUERY}
-
-
-_OWN_QUERY = frozenset({"heartbeat", "login_method"})
+    return {name: value for name, value in query.items() if not name.startswith("ssl_")}
 
 
 def _parse(url: str, setting: Mapping[str, Any] | bool | None, client_name: str) -> Endpoint:
@@ -140,9 +137,6 @@ def _parse(url: str, setting: Mapping[str, Any] | bool | None, client_name: str)
         given |= setting
     encrypted = parts.scheme == "amqps" or bool(given) or bool(setting)
     context, server_hostname = tls_context(given) if encrypted else (None, None)
-    login_method = query.get("login_method", "PLAIN").upper()
-    if login_method not in {"PLAIN", "EXTERNAL"}:
-        raise ConfigurationError(f"login_method must be PLAIN or EXTERNAL, not {login_method}")
     return Endpoint(
         host=parts.hostname or "localhost",
         port=_port(parts, 5671 if encrypted else 5672),
@@ -151,8 +145,6 @@ def _parse(url: str, setting: Mapping[str, Any] | bool | None, client_name: str)
         password=unquote(parts.password) if parts.password else "guest",
         tls=context,
         server_hostname=server_hostname,
-        login_method=login_method,
-        heartbeat=_seconds(query.get("heartbeat", str(HEARTBEAT))),
         client_name=client_name,
     )
 
@@ -166,7 +158,9 @@ def _port(parts: SplitResult, default: int) -> int:
         raise ConfigurationError(msg) from None
 
 
-def _seconds(text: str) -> int:
+def seconds(value: object) -> int:
+    """A heartbeat. Raises ConfigurationError."""
+    text = str(value)
     if not text.isdigit() or int(text) > 65535:
         raise ConfigurationError("heartbeat must be a number of seconds, 0 to 65535 (0: none)")
     return int(text)

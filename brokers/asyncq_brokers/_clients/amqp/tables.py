@@ -67,7 +67,7 @@ def _table(table: Mapping[str, Any], depth: int) -> bytes:
 
 
 def _value(value: Any, depth: int) -> bytes:
-    kind: type = type(value)
+    kind = cast("type[object]", type(value))
     if kind is str:
         data = _utf8(value)
         return _LONG_LETTER.pack(b"S", len(data)) + data
