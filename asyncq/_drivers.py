@@ -38,11 +38,11 @@ _BROKERS = "asyncq.brokers"
 _BACKENDS = "asyncq.backends"
 
 #: Top-level modules that drivers need -> the extra that installs them.
-_EXTRAS = {"redis": "redis", "aio_pika": "amqp", "aiormq": "amqp", "aiobotocore": "sqs", "botocore": "sqs"}
+_EXTRAS = {"redis": "redis", "pamqp": "amqp", "aiobotocore": "sqs", "botocore": "sqs"}
 
 #: Celery's words for servers that asyncq doesn't speak to yet, so that an error can say more than "unknown".
 _PLANNED = {
-    _BROKERS: frozenset({"amqp", "amqps", "pyamqp", "librabbitmq", "sqs", "sentinel"}),
+    _BROKERS: frozenset({"librabbitmq", "sqs", "sentinel"}),
     _BACKENDS: frozenset({"rpc", "dynamodb", "s3", "sentinel"}),
 }
 

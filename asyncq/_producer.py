@@ -18,7 +18,7 @@ from asyncq._routing import Route, RoutedCall, Router, publish_target
 from asyncq._settings import Settings
 from asyncq._unique import HEADER as UNIQUE_HEADER
 from asyncq._unique import Claim, claim_of_idempotency_key, claim_of_rule
-from asyncq.driver import Environment, Publication
+from asyncq.driver import Environment, Publication, Queue
 from asyncq.errors import ConfigurationError, EncodeError
 from asyncq.protocol import Limits, Properties, TaskMessage, WireMessage, encode_task
 
@@ -44,7 +44,7 @@ class _Plan(Struct, frozen=True):
 
     #: Whose plan it is: a task that is declared anew has new options.
     task: TaskOptions | None
-    queue: str
+    queue: Queue
     exchange: str
     routing_key: str
     priority: int
@@ -116,9 +116,10 @@ class Producer:
         headers = options.headers if told is None else {**(options.headers or {}), UNIQUE_HEADER: told}
         publication = Publication(
             message=_encode(message, headers, self._limits),
-            queue=plan.queue,
+            queue=plan.queue.name,
             exchange=plan.exchange,
             routing_key=plan.routing_key,
+            target=plan.queue,
         )
         return Outgoing(
             publication=publication,
@@ -174,7 +175,7 @@ class Producer:
             ignore_result = settings.ignore_result if task.ignore_result is None else task.ignore_result
         return _Plan(
             task=task,
-            queue=queue.name,
+            queue=queue,
             exchange=exchange,
             routing_key=routing_key,
             priority=_first(said.priority, task and task.priority, route.priority, settings.default_priority, 0),

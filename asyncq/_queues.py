@@ -58,9 +58,14 @@ class QueueTable:
                 exchange=settings.default_exchange,
                 exchange_type=settings.default_exchange_type,
                 routing_key=settings.default_routing_key,
+                arguments=self._arguments({}, settings.default_queue_type),
             )
         if settings.create_missing_queues:
-            return Queue(name=name)
+            return Queue(
+                name=name,
+                exchange_type=settings.create_missing_queue_exchange_type or "direct",
+                arguments=self._arguments({}, settings.create_missing_queue_type),
+            )
         known = ", ".join(self.declared) or "none"
         raise ConfigurationError(f"queue {name!r} is not declared (queues={known}), and create_missing_queues is off")
 
@@ -125,5 +130,14 @@ class QueueTable:
             or settings.default_queue,
             durable=options.get("durable", True),
             auto_delete=options.get("auto_delete", False),
-            arguments=arguments,
+            arguments=self._arguments(arguments),
         )
+
+    def _arguments(self, given: Mapping[str, Any], queue_type: str = "classic") -> dict[str, Any]:
+        """A queue's arguments with what the settings add. Celery says nothing of the type where it is classic."""
+        arguments = dict(given)
+        if queue_type != "classic":
+            arguments["x-queue-type"] = queue_type
+        if self._settings.queue_max_priority is not None:
+            arguments.setdefault("x-max-priority", self._settings.queue_max_priority)
+        return arguments

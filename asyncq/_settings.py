@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, timedelta, timezone, tzinfo
-from typing import Annotated, Any, ClassVar, TypedDict, cast
+from typing import Annotated, Any, ClassVar, Literal, TypedDict, cast
 from zoneinfo import ZoneInfo
 
 import pydantic
@@ -35,6 +35,10 @@ CELERY_NAMES: Mapping[str, str] = {
     "queues": "task_queues",
     "routes": "task_routes",
     "create_missing_queues": "task_create_missing_queues",
+    "default_queue_type": "task_default_queue_type",
+    "create_missing_queue_type": "task_create_missing_queue_type",
+    "create_missing_queue_exchange_type": "task_create_missing_queue_exchange_type",
+    "queue_max_priority": "task_queue_max_priority",
     "serializer": "task_serializer",
     "compression": "task_compression",
     "ignore_result": "task_ignore_result",
@@ -89,6 +93,14 @@ class SettingsOptions(TypedDict, total=False):
     task_routes: Any
     create_missing_queues: bool
     task_create_missing_queues: bool
+    default_queue_type: Literal["classic", "quorum"]
+    task_default_queue_type: Literal["classic", "quorum"]
+    create_missing_queue_type: Literal["classic", "quorum"]
+    task_create_missing_queue_type: Literal["classic", "quorum"]
+    create_missing_queue_exchange_type: str | None
+    task_create_missing_queue_exchange_type: str | None
+    queue_max_priority: int | None
+    task_queue_max_priority: int | None
     serializer: str
     task_serializer: str
     compression: str | None
@@ -240,6 +252,14 @@ class Settings(BaseSettings):
     routes: Annotated[Any, pydantic.BeforeValidator(_structure)] = None
     #: A queue that `queues` doesn't name is made up when it is used; else its use is an error.
     create_missing_queues: bool = True
+    #: RabbitMQ's type of the default queue, and of queues that are made up. A queue that exists keeps the type it has,
+    #: and all who declare it have to say the same.
+    default_queue_type: Literal["classic", "quorum"] = "classic"
+    create_missing_queue_type: Literal["classic", "quorum"] = "classic"
+    #: Exchange type of queues that are made up; None means direct.
+    create_missing_queue_exchange_type: str | None = None
+    #: RabbitMQ's `x-max-priority` of every queue that says nothing of its own; None: without priorities there.
+    queue_max_priority: int | None = Field(None, ge=1, le=255)
 
     # What messages look like
     serializer: str = "json"

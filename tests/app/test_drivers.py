@@ -57,7 +57,7 @@ def test_an_instance_serves_one_user() -> None:
 @pytest.mark.parametrize(
     ("url", "text"),
     [
-        ("amqp://u:canary@h", "broker amqp:// is not supported yet; there is memory://, "),
+        ("sentinel://u:canary@h", "broker sentinel:// is not supported yet; there is "),
         ("SQS://", "broker sqs:// is not supported yet"),
         ("carrier-pigeon://canary", "broker carrier-pigeon:// has no driver installed"),
     ],
