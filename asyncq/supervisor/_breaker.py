@@ -24,18 +24,18 @@ class CrashLoopBreaker:
         self._in_a_row = 0
         self._fruitless: deque[float] = deque(maxlen=_DEATHS)
 
-    def delay(self, now: float, *, ended: int) -> float:
-        """A child is gone that had brought `ended` tasks to an end: seconds until the next shall start.
+    def delay(self, now: float, achieved: int) -> float:
+        """A child is gone that had brought so many tasks to an end: seconds until the next shall start.
 
         Raises CrashLoop.
         """
-        if ended:
+        if achieved:
             self.reset()
             return _FIRST_DELAY
         self._in_a_row += 1
         self._fruitless.append(now)
         if len(self._fruitless) == _DEATHS and now - self._fruitless[0] <= _WINDOW:
-            raise CrashLoop(f"{_DEATHS} processes have died within {_WINDOW:.0f} s before any task ended")
+            raise CrashLoop(f"{_DEATHS} processes were gone within {_WINDOW:.0f} s before any task ended")
         return min(_FIRST_DELAY * 2 ** (self._in_a_row - 1), _LONGEST_DELAY)
 
     def reset(self) -> None:

@@ -15,7 +15,7 @@ from asyncq._flight import Flight, Header, Stage
 from asyncq.supervisor._config import SupervisorConfig
 from asyncq.supervisor._judgement import Silence, deadline_of_drain, deadline_of_stop
 
-__all__ = ["DRAIN", "STOP_NOW", "Child", "count_stages", "describe_end"]
+__all__ = ["DRAIN", "STOP_NOW", "Child", "describe_end", "describe_flights"]
 
 #: What the control pipe says: stop and drain; stop at once. Its end means that the supervisor is gone: drain and exit.
 DRAIN, STOP_NOW = b"T", b"N"
@@ -149,7 +149,8 @@ def describe_end(code: int) -> str:
         return f"signal {-code}"
 
 
-def count_stages(flights: Sequence[Flight]) -> dict[str, object]:
-    """How many tasks were under way, by how far they had come; for the log."""
+def describe_flights(flights: Sequence[Flight]) -> str:
+    """`2 running, 1 concluded`: how far the tasks under way had come."""
     stages = [flight.stage for flight in flights]
-    return {stage.name.lower(): stages.count(stage) for stage in Stage if stage in stages}
+    counts = (f"{stages.count(stage)} {stage.name.lower()}" for stage in Stage if stage in stages)
+    return ", ".join(counts) or "nothing"

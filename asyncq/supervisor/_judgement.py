@@ -8,23 +8,22 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from enum import Enum, auto
+from typing import NamedTuple
 
 from asyncq._flight import Flight, Header, Phase, Stage
 
 __all__ = [
     "SILENT",
-    "UNREACHABLE",
-    "USAGE",
     "After",
     "Attendance",
+    "End",
     "Silence",
     "deadline_of_drain",
     "deadline_of_stop",
-    "ended_well",
     "find_culprit",
     "is_stalled",
-    "is_suspicious",
     "what_follows",
+    "what_follows_wear",
 ]
 
 #: Seconds without a beat that are no silence yet: a beat comes several times a second, and machines are busy.
@@ -118,7 +117,7 @@ class After(Enum):
     NOTHING = auto()
     #: Another, at once: it has only made room.
     SUCCESSOR = auto()
-    #: Another, after a while: it died.
+    #: Another, after a while: it died, or was of no use.
     RESTART = auto()
     #: Another, when its code has changed.
     CHANGE = auto()
@@ -126,34 +125,67 @@ class After(Enum):
     GIVE_UP = auto()
 
 
-def ended_well(code: int, header: Header | None, flights: Sequence[Flight], *, asked: bool) -> bool:
-    """Whether it has left nothing to others, and no question. `asked`: it was told to end.
+class End(NamedTuple):
+    """How a child ended, and what it has left."""
 
-    A task that calls `os._exit(0)` makes no orderly end.
-    """
-    if header is None and asked:
-        return True
-    at_work = header is not None and header.phase is Phase.READY
-    return code == OK and not (at_work and any(flight.stage is not Stage.CONCLUDED for flight in flights))
+    #: Its exit code, or minus the number of a signal.
+    code: int
+    header: Header | None
+    flights: Sequence[Flight]
+    #: It had been told to end.
+    asked: bool = False
+    #: The supervisor killed it, since it didn't end when its time was over.
+    put_down: bool = False
+    #: The task for which the supervisor killed it, since its loop stood still.
+    culprit: Flight | None = None
+
+    @property
+    def is_well(self) -> bool:
+        """It has left nothing to others, and no question. A task that calls `os._exit(0)` makes no orderly end."""
+        if self.header is None and self.asked:
+            return True
+        at_work = self.header is not None and self.header.phase is Phase.READY
+        return self.code == OK and not (at_work and any(each.stage is not Stage.CONCLUDED for each in self.flights))
+
+    @property
+    def is_explained(self) -> bool:
+        """Its own last line has said what is wrong."""
+        return self.code in (USAGE, UNREACHABLE)
+
+    @property
+    def is_suspicious(self) -> bool:
+        """A task may have caused it, nobody knows which."""
+        return not (self.put_down or self.culprit or self.is_explained)
+
+    @property
+    def may_hold_messages(self) -> bool:
+        return self.header is not None and self.header.phase is not Phase.STARTING
+
+    @property
+    def achieved(self) -> int:
+        """Tasks that came to an end, be it by a conviction."""
+        return (0 if self.header is None else self.header.ended) + (self.culprit is not None)
 
 
-def what_follows(
-    code: int, header: Header | None, *, well: bool, reloading: bool, first: bool, watching: bool
-) -> After:
+def what_follows(end: End, *, first: bool, watching: bool) -> After:
     """What follows the end of a child while the supervisor goes on.
 
-    `reloading`: it was told to end for the sake of its successor. `first`: no child was ever ready. `watching`: a
-    change of the source starts children anew.
+    `first`: no child was ever ready. `watching`: a change of the source starts children anew; it alone asks single
+    children to end.
     """
-    if reloading:
+    if end.asked:
         return After.SUCCESSOR
-    if well:
-        return After.SUCCESSOR if header is not None and header.phase is Phase.CONDEMNED else After.NOTHING
-    if code == USAGE and watching:
+    if end.is_well:
+        worn_out = end.header is not None and end.header.phase is Phase.CONDEMNED
+        return what_follows_wear(end.achieved) if worn_out else After.NOTHING
+    if end.code == USAGE and watching:
         return After.CHANGE
-    return After.GIVE_UP if first and code in (USAGE, UNREACHABLE) else After.RESTART
+    return After.GIVE_UP if first and end.is_explained else After.RESTART
 
 
-def is_suspicious(code: int, *, put_down: bool) -> bool:
-    """Whether a task may have caused this end, nobody knows which. `put_down`: the supervisor ended it, for its age."""
-    return not put_down and code not in (USAGE, UNREACHABLE)
+def what_follows_wear(achieved: int) -> After:
+    """What follows when a child is worn out, after so many tasks.
+
+    One that was worn out by starting alone, because of too low a limit of memory, is followed by others like it.
+    """
+    return After.SUCCESSOR if achieved else After.RESTART

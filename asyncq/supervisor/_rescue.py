@@ -6,9 +6,10 @@ import json
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from asyncq._flight import Flight, Header
+from asyncq.supervisor._judgement import End
 from asyncq.supervisor._rescuer import Rescuer
 
 __all__ = ["Rescue"]
@@ -61,10 +62,11 @@ class Rescue:
             reason = f"it blocked its worker's event loop for {limit:g} s"
         self._order({"do": "convict", "task_id": culprit.task_id, "reason": reason, "limit": limit})
 
-    def bury(self, flights: Sequence[Flight], *, suspect: bool, culprit: int) -> None:
+    def bury(self, end: End) -> None:
         """Have everything settled or handed back that the dead node held. It is the last command."""
-        document = {"do": "bury", "node": self._node, "flights": flights, "suspect": suspect, "culprit": culprit}
-        self._order(document)
+        culprit = 0 if end.culprit is None else end.culprit.slot
+        document = {"flights": end.flights, "suspect": end.is_suspicious, "culprit": culprit}
+        self._order({"do": "bury", "node": self._node, **document})
         self._complete = True
 
     def dismiss(self) -> None:

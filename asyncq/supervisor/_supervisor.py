@@ -9,19 +9,11 @@ import signal
 from collections.abc import Callable
 from functools import partial
 
-from asyncq._flight import Flight, Header, Phase
+from asyncq._flight import Header, Phase
 from asyncq.supervisor._breaker import CrashLoop, CrashLoopBreaker
-from asyncq.supervisor._child import Child, count_stages, describe_end
+from asyncq.supervisor._child import Child, describe_end, describe_flights
 from asyncq.supervisor._config import SupervisorConfig
-from asyncq.supervisor._judgement import (
-    UNREACHABLE,
-    USAGE,
-    After,
-    Attendance,
-    ended_well,
-    is_suspicious,
-    what_follows,
-)
+from asyncq.supervisor._judgement import After, Attendance, End, what_follows, what_follows_wear
 from asyncq.supervisor._ladder import StallLadder
 from asyncq.supervisor._reaper import Change, Happened, Reaper
 from asyncq.supervisor._reload import SourceWatch
@@ -127,7 +119,7 @@ class Supervisor:
             child = Child(self._config, self._started, now)
         except OSError as error:
             logger.error("No process could be started: %s", error)  # noqa: TRY400 - the traceback is ours
-            self._restart_later(seat, now, ended=0)
+            self._restart_later(seat, now, 0)
             return
         seat.child = child
         self._ladders[child] = StallLadder(child, self._open_rescue)
@@ -136,9 +128,9 @@ class Supervisor:
         level = logging.DEBUG if self._started <= len(self._seats) else logging.INFO
         logger.log(level, "Started %s", child.node, extra=child.log_fields)
 
-    def _restart_later(self, seat: _Seat, now: float, *, ended: int) -> None:
+    def _restart_later(self, seat: _Seat, now: float, achieved: int) -> None:
         try:
-            seat.start_at = now + self._breaker.delay(now, ended=ended)
+            seat.start_at = now + self._breaker.delay(now, achieved)
         except CrashLoop as error:
             logger.critical("Giving up: %s", error)
             self._give_up(_FAILED)
@@ -149,26 +141,25 @@ class Supervisor:
         header = child.header()
         if header is not None:
             child.silence.hear(header.beats, now)
-            self._follow_phase(child, header, now)
+            self._note_readiness(child, header)
+            self._replace_worn_out(child, header)
             self._ladders[child].climb(header, now)
         if now > child.deadline(header) and not child.is_killed:
             logger.warning("%s does not end in time: killing it", child.node, extra=child.log_fields)
             child.kill()
 
-    def _follow_phase(self, child: Child, header: Header, now: float) -> None:
+    def _note_readiness(self, child: Child, header: Header) -> None:
         if header.phase in (Phase.READY, Phase.CONDEMNED) and not child.was_ready:
             child.was_ready = self._any_was_ready = True
             self._tell_ready(child)
+
+    def _replace_worn_out(self, child: Child, header: Header) -> None:
         seat = next((seat for seat in self._seats if seat.child is child), None)
         if header.phase is Phase.CONDEMNED and seat is not None and child.asked_at is None:
             child.is_replaced = True
             seat.child = None
             logger.info("%s is worn out: it drains, another takes its place", child.node, extra=child.log_fields)
-            if header.ended:
-                seat.start_at = now
-            else:
-                # Worn out by starting alone, because of too low a limit of memory: the next would be so as well.
-                self._restart_later(seat, now, ended=0)
+            self._go_on(seat, what_follows_wear(header.ended), header.ended)
 
     def _tell_ready(self, child: Child) -> None:
         if self._all_were_ready:
@@ -193,40 +184,39 @@ class Supervisor:
                 self._on_end(seat, child, change.code)
 
     def _on_end(self, seat: _Seat, child: Child, code: int) -> None:
-        header, flights = child.header(), child.flights()
         ladder = self._ladders.pop(child)
-        if header is not None and header.phase in (Phase.READY, Phase.CONDEMNED):
-            self._any_was_ready = True
-        well = ended_well(code, header, flights, asked=child.asked_at is not None)
-        if well:
+        end = End(
+            code,
+            child.header(),
+            child.flights(),
+            asked=child.asked_at is not None,
+            put_down=child.is_killed and not ladder.has_killed,
+            culprit=ladder.culprit,
+        )
+        if end.header is not None:
+            self._note_readiness(child, end.header)
+        if end.is_well:
             logger.debug("%s has ended", child.node, extra=child.log_fields)
             ladder.stand_down()
         else:
-            self._bury(child, ladder, code, header, flights)
-        child.close(code, well=well)
+            self._bury(child, ladder, end)
+        child.close(code, well=end.is_well)
         if seat.child is child:
             seat.child = None
             if not self._is_stopping:
-                reloading = child.asked_at is not None
-                first, watching = not self._any_was_ready, self._sources is not None
-                after = what_follows(code, header, well=well, reloading=reloading, first=first, watching=watching)
-                # A convicted task doesn't come again: that much was achieved.
-                ended = 1 if ladder.culprit is not None else 0 if header is None else header.ended
-                self._go_on(seat, after, code, ended)
+                after = what_follows(end, first=not self._any_was_ready, watching=self._sources is not None)
+                self._go_on(seat, after, end.achieved, code)
 
-    def _bury(self, child: Child, ladder: StallLadder, code: int, header: Header | None, flights: list[Flight]) -> None:
-        # Its own last line has said what is wrong.
-        level = logging.DEBUG if code in (USAGE, UNREACHABLE) else logging.ERROR
-        text = "%s was killed" if child.is_killed else f"%s died: {describe_end(code)}"
-        logger.log(level, text, child.node, extra=child.log_fields | count_stages(flights))
-        if header is None or header.phase is Phase.STARTING:
-            return  # it has received nothing yet
-        rescue = ladder.rescue or self._open_rescue(child)
+    def _bury(self, child: Child, ladder: StallLadder, end: End) -> None:
+        level = logging.DEBUG if end.is_explained else logging.ERROR
+        how = "was killed" if child.is_killed else f"died: {describe_end(end.code)}"
+        fields = child.log_fields | {"under_way": describe_flights(end.flights)}
+        logger.log(level, "%s %s", child.node, how, extra=fields)
+        rescue = (ladder.rescue or self._open_rescue(child)) if end.may_hold_messages else None
         if rescue is not None:
-            suspect = ladder.culprit is None and is_suspicious(code, put_down=child.is_killed and not ladder.has_killed)
-            rescue.bury(flights, suspect=suspect, culprit=ladder.culprit.slot if ladder.culprit else 0)
+            rescue.bury(end)
 
-    def _go_on(self, seat: _Seat, after: After, code: int, ended: int) -> None:
+    def _go_on(self, seat: _Seat, after: After, achieved: int, code: int = 0) -> None:
         now = self._clock()
         match after:
             case After.NOTHING:
@@ -234,7 +224,7 @@ class Supervisor:
             case After.SUCCESSOR:
                 seat.start_at = now
             case After.RESTART:
-                self._restart_later(seat, now, ended=ended)
+                self._restart_later(seat, now, achieved)
             case After.CHANGE:
                 logger.info("Waiting for a change of the source")
             case After.GIVE_UP:

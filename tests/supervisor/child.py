@@ -44,6 +44,7 @@ class Child:
     def get_ready(self) -> FlightRecorder:
         timeouts = {"stall_timeout": 30.0, "shutdown_timeout": 8.0, "kill_grace": 2.0, **self.told.get("timeouts", {})}
         brief = {"diary": self.told["diary"], "child": os.getpid(), **self.told.get("rescuer", {})}
+        brief["padding"] = "x" * brief.get("padding_size", 0)
         wants_rescue = self.told.get("rescuer") is not None
         table = FlightRecorder(
             self.told["flight_fd"], slots=8, **timeouts, brief=json.dumps(brief).encode() if wants_rescue else b""
@@ -137,8 +138,8 @@ def block(child: Child) -> NoReturn:
     table = child.get_ready()
     child.begin(table, "neighbour")
     culprit = child.begin(table, "culprit", deadline=time.monotonic() + 0.5)
-    table.set_on_loop(culprit)
     table.beat()
+    table.set_on_loop(culprit)
     time.sleep(3600)
     sys.exit(0)
 
@@ -157,9 +158,18 @@ def stagger(child: Child) -> NoReturn:
     slot = child.begin(table, "slow", deadline=time.monotonic() + 3600)
     table.set_on_loop(slot)
     time.sleep(2.0)
-    table.set_on_loop(0)
     child.write("went on")
     child.work(table)
+
+
+def doze(child: Child) -> NoReturn:
+    """It doesn't beat while the file `doze` is there, as if it had been frozen."""
+    table = child.get_ready()
+    while True:
+        child.write("dozes") if (dozing := Path("doze").exists()) else table.beat()
+        while dozing and Path("doze").exists():
+            time.sleep(BEAT)
+        time.sleep(BEAT)
 
 
 def wear_out(child: Child) -> NoReturn:
@@ -198,9 +208,9 @@ def finish(child: Child) -> NoReturn:
 
 def have_offspring(child: Child) -> NoReturn:
     """It has started a process of its own, as for a task in a process."""
-    if pid := os.fork():
-        child.write(f"offspring {pid}")
+    if os.fork():
         steady(child)
+    child.write("born")
     time.sleep(3600)
     sys.exit(0)
 

@@ -27,7 +27,7 @@ def main() -> None:
         os.write(diary, f"{line}\n".encode())
         os.close(diary)
 
-    write({"event": "started"})
+    write({"event": "started", "brief_size": len(json.dumps(brief)), "pid": os.getpid()})
     for line in sys.stdin:
         command = json.loads(line)
         write({"event": command["do"], "command": command})
