@@ -138,3 +138,35 @@ async def test_it_is_read_only_when_there_is_something_new(bench: Bench) -> None
     assert revocations.get("a") == Revocation("a")
     assert revocations.get("b") == Revocation("b", terminate=True)
     assert revocations.get("c") is None
+
+
+async def test_a_slow_store_holds_nothing_up_but_the_first_batch(
+    bench: Bench, ran: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asyncq.worker._revoker.PATIENCE", 0.01)
+    monkeypatch.setattr("asyncq.worker._revoker.INTERVAL", 0.01)
+    answers, asked = asyncio.Event(), asyncio.Event()
+    refresh = Revocations.refresh
+
+    async def refresh_slowly(self: Revocations) -> bool:
+        asked.set()
+        await answers.wait()
+        return await refresh(self)
+
+    monkeypatch.setattr(Revocations, "refresh", refresh_slowly)
+    unwanted = await bench.send("notes", 0)
+    await revoke(bench, unwanted)
+    async with bench.worker():
+        await asked.wait()
+        answers.set()
+        assert (await bench.final(unwanted)).status == "REVOKED"
+
+        answers.clear()
+        for number in (1, 2, 3):
+            await bench.final(await bench.send("notes", number))
+        assert ran == [1, 2, 3]
+
+        late = await bench.send("notes", 4, eta=datetime.now(UTC) + timedelta(seconds=0.3))
+        await revoke(bench, late)
+        answers.set()
+        assert (await bench.final(late)).status == "REVOKED"
