@@ -149,8 +149,8 @@ class End(NamedTuple):
 
     @property
     def is_explained(self) -> bool:
-        """Its own last line has said what is wrong."""
-        return self.code in (USAGE, UNREACHABLE)
+        """Its own last line has said what is wrong; a task that calls `os._exit(3)` explains nothing."""
+        return self.code in (USAGE, UNREACHABLE) and all(each.stage is Stage.CONCLUDED for each in self.flights)
 
     @property
     def is_suspicious(self) -> bool:
