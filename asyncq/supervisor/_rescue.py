@@ -6,13 +6,16 @@ import json
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from typing import Any
 
 from asyncq._flight import Flight, Header
 from asyncq.supervisor._judgement import End
 from asyncq.supervisor._rescuer import Rescuer
 
 __all__ = ["Rescue"]
+
+# `Any` below: the values of a JSON document.
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +25,8 @@ _PATIENCE = 20.0
 _FIRST_DELAY, _LONGEST_DELAY = 0.5, 30.0
 #: About three minutes. By then the leases have ended, and others do what is left to do.
 _ATTEMPTS = 10
+#: So many of them are made to convict: what is to be handed back waits for it.
+_CONVICTIONS = 4
 #: Seconds that a rescuer gets to end when there is nothing more to do.
 _FAREWELL = 5.0
 
@@ -32,7 +37,9 @@ class Rescue:
     def __init__(self, start: Callable[[], Rescuer], node: str) -> None:
         self._start = start
         self._node = node
-        self._commands: deque[bytes] = deque()
+        self._commands: deque[dict[str, Any]] = deque()
+        #: The verdict could not be made known: what is buried then is under suspicion, the culprit among it.
+        self._verdict_is_lost = False
         #: No more commands will come.
         self._complete = False
         self._rescuer: Rescuer | None = None
@@ -65,8 +72,8 @@ class Rescue:
     def bury(self, end: End) -> None:
         """Have everything settled or handed back that the dead node held. It is the last command."""
         culprit = 0 if end.culprit is None else end.culprit.slot
-        document = {"flights": end.flights, "suspect": end.is_suspicious, "culprit": culprit}
-        self._order({"do": "bury", "node": self._node, **document})
+        suspect = end.is_suspicious or self._verdict_is_lost
+        self._order({"do": "bury", "node": self._node, "flights": end.flights, "suspect": suspect, "culprit": culprit})
         self._complete = True
 
     def dismiss(self) -> None:
@@ -115,7 +122,7 @@ class Rescue:
         if self._rescuer is None or self._asked_at is not None:
             return
         if self._commands:
-            self._rescuer.tell(self._commands[0])
+            self._rescuer.tell(json.dumps(self._commands[0]).encode())
             self._asked_at = now
         elif self._complete:
             self._see_off(self._rescuer, now)
@@ -139,18 +146,28 @@ class Rescue:
             logger.error("Rescue of the tasks of %s failed: %s", self._node, reason, extra=self._fields)
             self._give_up()
             return
+        if self._failures == _CONVICTIONS and self._commands and self._commands[0]["do"] == "convict":
+            self._lose_verdict(reason)
         delay = min(_FIRST_DELAY * 2 ** (self._failures - 1), _LONGEST_DELAY)
         self._next_at = now + delay
         text = "Rescue of the tasks of %s failed, trying again in %g s: %s"
         logger.warning(text, self._node, delay, reason, extra=self._fields)
 
+    def _lose_verdict(self, reason: str) -> None:
+        """The innocent have waited long enough for their neighbour's conviction."""
+        task_id = self._commands.popleft()["task_id"]
+        logger.error("Task %s could not be convicted: %s", task_id, reason, extra=self._fields | {"task_id": task_id})
+        self._verdict_is_lost = True
+        for command in self._commands:
+            command["suspect"] = True
+
     def _give_up(self) -> None:
         self._complete = True
         self._commands.clear()
 
-    def _order(self, document: Mapping[str, object]) -> None:
+    def _order(self, command: dict[str, Any]) -> None:
         if not self._complete:
-            self._commands.append(json.dumps(document).encode())
+            self._commands.append(command)
 
     @property
     def _fields(self) -> dict[str, object]:

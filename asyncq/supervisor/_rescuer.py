@@ -62,10 +62,14 @@ class Rescuer:
 
     def kill(self) -> None:
         """It doesn't do what it should."""
-        self._close()
         if not self.has_ended:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
+        self.is_deaf = True
+        self.dismiss()
+        if not self._stdout.closed:
+            self._selector.unregister(self._stdout)
+            self._stdout.close()
 
     def _write(self) -> None:
         if self._stdin.closed:
@@ -93,13 +97,6 @@ class Rescuer:
     def _stop_writing(self) -> None:
         if self._stdin in self._selector.get_map():
             self._selector.unregister(self._stdin)
-
-    def _close(self) -> None:
-        self.is_deaf = True
-        self.dismiss()
-        if not self._stdout.closed:
-            self._selector.unregister(self._stdout)
-            self._stdout.close()
 
     def _on_change(self, change: Change) -> None:
         if change.happened is Happened.ENDED:

@@ -49,6 +49,15 @@ async def test_a_conviction_that_fails_is_no_reprieve_and_is_made_up_for(tmp_pat
     assert told == ["started", "convict", "started", "convict", "started", "convict", "bury", "dismissed"]
 
 
+async def test_who_can_not_be_convicted_is_a_suspect_with_all_others(tmp_path: Path) -> None:
+    async with Supervision(tmp_path, "block", "steady", timeouts=QUICK, rescuer={"failures": 4}) as supervised:
+        await supervised.happened("dismissed")
+    assert len(supervised.entries("convict")) == 4
+    (bury,) = supervised.entries("bury")
+    assert (bury["command"]["suspect"], bury["command"]["culprit"]) == (True, 2)
+    assert "Task culprit could not be convicted: the store is away" in supervised.log
+
+
 async def test_a_store_that_does_not_answer_is_waited_for_in_bounded_time(tmp_path: Path) -> None:
     rescuer = {"failures": 1, "silent": True}
     async with Supervision(tmp_path, "block", "steady", timeouts=QUICK, rescuer=rescuer) as supervised:
