@@ -7,14 +7,14 @@ from collections.abc import Collection, Sequence
 from chaos.ledger import Record
 
 
-def interrupted(records: Sequence[Record], pids: Collection[int]) -> dict[str, float]:
-    """Tasks that these processes have begun and never ended -> when each was begun there."""
-    begun: dict[str, float] = {}
+def interrupted(records: Sequence[Record], pids: Collection[int]) -> set[str]:
+    """Tasks that these processes have begun and never ended."""
+    begun: set[str] = set()
     for record in records:
         if record.pid in pids and record.kind == "START":
-            begun[record.task_id] = record.monotonic
+            begun.add(record.task_id)
         elif record.pid in pids and record.kind == "END":
-            begun.pop(record.task_id, None)
+            begun.discard(record.task_id)
     return begun
 
 
@@ -23,14 +23,24 @@ def begun_again(records: Sequence[Record], pids: Collection[int], moment: float)
 
     In the order of time. Raises AssertionError when one was never begun again.
     """
+    again = _begun_elsewhere(records, pids)
+    missing = never_begun_again(records, pids)
+    assert not missing, f"never begun again: {sorted(missing)}"
+    return sorted(begun - moment for begun in again.values())
+
+
+def never_begun_again(records: Sequence[Record], pids: Collection[int]) -> set[str]:
+    """What these processes have begun and not ended, and nobody else has begun so far."""
+    return interrupted(records, pids) - _begun_elsewhere(records, pids).keys()
+
+
+def _begun_elsewhere(records: Sequence[Record], pids: Collection[int]) -> dict[str, float]:
     left = interrupted(records, pids)
     again: dict[str, float] = {}
     for record in records:
         if record.kind == "START" and record.task_id in left and record.pid not in pids:
-            again.setdefault(record.task_id, record.monotonic - moment)
-    missing = left.keys() - again.keys()
-    assert not missing, f"never begun again: {sorted(missing)}"
-    return sorted(again.values())
+            again.setdefault(record.task_id, record.monotonic)
+    return again
 
 
 def first_start(records: Sequence[Record], pids: Collection[int]) -> float:

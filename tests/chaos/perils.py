@@ -1,4 +1,7 @@
-"""Tasks that do harm: what a worker must survive, and those who run beside them as well."""
+"""Tasks that do harm: what a worker must survive, and those who run beside them as well. And some that are only odd.
+
+Each puts on record that it begins (PERIL): how often, when, and where.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import socket
 import time
 from typing import Literal
 
-from asyncq import AsyncQ, Context
+from asyncq import AsyncQ, Context, SoftTimeLimitExceeded
 from chaos.ledger import Ledger
 
 #: Seconds for which a task holds the loop that nobody stops: beyond every bound.
@@ -20,6 +23,27 @@ _FOR_EVER = 60.0
 def declare_perils(app: AsyncQ, ledger: Ledger) -> None:
     def begin(ctx: Context) -> None:
         ledger.write("PERIL", ctx.task_id, ctx.task_name)
+
+    @app.task(name="chaos.passes", max_retries=0)
+    async def passes(ctx: Context) -> None:
+        """Harmless."""
+        begin(ctx)
+
+    @app.task(name="chaos.tries_again", max_retries=1)
+    async def tries_again(ctx: Context, countdown: float) -> None:
+        """Harmless: fails once, and is wanted again after so many seconds."""
+        begin(ctx)
+        if ctx.retries == 0:
+            raise ctx.retry(countdown=countdown)
+
+    @app.task(name="chaos.overstays", max_retries=0, soft_time_limit=1)
+    async def overstays(ctx: Context) -> None:
+        """Harmless: sleeps until it is told that its time is over."""
+        begin(ctx)
+        try:
+            await asyncio.sleep(_FOR_EVER)
+        except SoftTimeLimitExceeded:
+            begin(ctx)
 
     @app.task(name="chaos.dies", max_retries=0)
     async def dies(ctx: Context, how: Literal["exit", "segfault"]) -> None:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
+from pathlib import Path
 
 import msgspec
 
 from chaos.app import LedgerHandler, Settings, make_app
+from chaos.clock import CLOCK, follow
 from chaos.ledger import Ledger
 from chaos.perils import declare_perils
 
 _settings = msgspec.json.decode(os.environ["CHAOS"], type=Settings)
 _ledger = Ledger(_settings.ledger)
+if (_clock := Path(_settings.ledger) / CLOCK).exists():
+    follow(_clock)
 queue = make_app(_settings)
 declare_perils(queue, _ledger)
 logging.getLogger("asyncq").addHandler(LedgerHandler(_ledger))

@@ -27,6 +27,8 @@ class Scale(NamedTuple):
     quiet: float
     #: Shortest and longest time that a task lasts.
     pause: tuple[float, float] = (0.02, 0.2)
+    #: By how much what takes processor time may take longer than the specification allows: to start a process, say.
+    slack: float = 1
 
     def times(self, full: int) -> int:
         """So many of `full` repetitions."""
@@ -45,6 +47,7 @@ SHORT = Scale(
     network_timeout=2,
     shutdown_timeout=5,
     quiet=0.5,
+    slack=5,
 )
 
 #: The specification's numbers.

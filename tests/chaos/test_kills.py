@@ -1,0 +1,79 @@
+"""Worker processes and whole hosts that are killed."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import signal
+import time
+from pathlib import Path
+
+from chaos.aftermath import begun_again, first_start, never_begun_again
+from chaos.scale import Scale
+from chaos.trial import BATCH, Figures, Places, Trial
+from waiting import until
+
+#: Seconds within which a supervisor has handed back what a dead child held, and within which a new one works.
+_HANDED_BACK, _REPLACED = 2.0, 3.0
+
+#: Seconds from one kill to the next.
+_INTERVAL = 5.0
+
+
+async def test_f1_children_are_killed(tmp_path: Path, scale: Scale, any_places: Places, figures: Figures) -> None:
+    """F1: every 5 s a child is killed in the midst of its tasks, 6 times.
+
+    What it held is begun again within 2 s, not after a lease; a new child takes work within 3 s.
+    """
+    scale = scale._replace(lease=6 * _HANDED_BACK * scale.slack)  # so that nothing comes back by itself
+    trial = Trial(tmp_path, scale, any_places)
+    kills = scale.times(6)
+    killed: dict[int, float] = {}
+    taken: list[float] = []
+    async with trial:
+        for _ in range(kills):
+            before = set(trial.fleet.workers)
+            victim = trial.dice.choice(sorted(before))
+            async with trial.fault("kill"):
+                os.kill(victim, signal.SIGKILL)
+                killed[victim] = moment = time.monotonic()
+                taken.append(await _a_new_child_works(trial, before) - moment)
+            await until(lambda: not never_begun_again(trial.ledger.entries(), set(killed)))
+            await asyncio.sleep(max(0.0, moment + _INTERVAL - time.monotonic()))
+        report = await trial.finish()
+    again = [begun_again(report.records, {pid}, moment) for pid, moment in killed.items()]
+    first, last = max(times[0] for times in again if times), max(times[-1] for times in again if times)
+    figures(report, trial, first_again=first, last_again=last, new_child=max(taken))
+    report.check(duplicates=kills * (scale.concurrency + BATCH))
+    assert first < _HANDED_BACK * scale.slack
+    assert max(taken) < _REPLACED * scale.slack
+
+
+async def _a_new_child_works(trial: Trial, before: set[int]) -> float:
+    """Wait until a child that was not there before has begun a task; returns when that was."""
+
+    def begun() -> float:
+        return first_start(trial.ledger.entries(), set(trial.fleet.workers) - before)
+
+    await until(lambda: begun() < math.inf)
+    return begun()
+
+
+async def test_f1b_a_host_dies(tmp_path: Path, scale: Scale, any_places: Places, figures: Figures) -> None:
+    """F1b: a supervisor and its children are killed together, while a second host lives on.
+
+    All that they held is begun again within a lease and 2 s.
+    """
+    trial = Trial(tmp_path, scale, any_places, hosts=2)
+    async with trial:
+        host = trial.fleet.hosts[0]
+        lost = set(host.workers)
+        async with trial.fault("host"):
+            moment = time.monotonic()
+            trial.fleet.lose(host)
+        report = await trial.finish()
+    again = begun_again(report.records, lost, moment)
+    figures(report, trial, again=len(again), last_again=max(again, default=0.0))
+    report.check(duplicates=2 * (scale.concurrency + BATCH))
+    assert max(again) < scale.lease + 2
