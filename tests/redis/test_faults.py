@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import sys
 import time
@@ -16,7 +17,7 @@ import redis
 
 from asyncq._clock import system_environment
 from asyncq.driver import Ack, Dead, DriverConfig, GiveBack, Park, Queue, Requeue, StoredResult
-from asyncq.errors import BrokerConnectionError, BrokerFull
+from asyncq.errors import BackendFull, BrokerConnectionError, BrokerFull
 from asyncq.protocol import ResultRecord, encode_result
 from asyncq_backends.redis import RedisBackend
 from asyncq_brokers.redis import RedisBroker
@@ -130,6 +131,43 @@ async def test_publishing_goes_on_when_there_is_room_again(broker: RedisBroker, 
     await publish(broker, "q", 2)
 
     assert numbers(await take(consume(broker, "q"), 1)) == [2]
+
+
+async def test_a_server_that_can_not_save_takes_nothing_and_forgets_nothing(
+    broker: RedisBroker, own_server: RedisServer, client: Client
+) -> None:
+    """A full disk, as Redis tells of it: every write is refused, acknowledgements too, until it can save again."""
+    await publish(broker, "q", *range(4))
+    consumer = consume(broker, "q")
+    acked, given_back = await take(consumer, 2)
+    backend = RedisBackend(DriverConfig(url=own_server.url(), app="tests", environment=system_environment()))
+    result = StoredResult(
+        task_id="a", record=encode_result(ResultRecord(task_id="a", status="SUCCESS")), status="SUCCESS"
+    )
+    target = own_server.folder / client.config_get("dbfilename")["dbfilename"]
+    client.config_set("save", "3600 1")
+    (target / "in the way").mkdir(parents=True)
+    try:
+        client.bgsave()
+        await until(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err")
+
+        with pytest.raises(BrokerFull):
+            await publish(broker, "q", 100)
+        with pytest.raises(BackendFull):
+            await backend.store([result])
+        for settlements in ([Ack(acked)], [Ack(acked), GiveBack(given_back)]):
+            with pytest.raises(BrokerConnectionError):
+                await consumer.settle(settlements)
+    finally:
+        shutil.rmtree(target)
+        client.bgsave()
+        await until(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "ok")
+        client.config_set("save", "")
+
+    assert await consumer.settle([Ack(acked), GiveBack(given_back)]) == []
+    assert await backend.store([result]) == [True]
+    await backend.close()
+    assert sorted(numbers(await take(consumer, 3))) == [1, 2, 3]
 
 
 # -- killed --------------------------------------------------------------------------------------------------

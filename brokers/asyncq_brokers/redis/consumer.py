@@ -18,7 +18,7 @@ from asyncq.driver import (
     Requeue,
     Settlement,
 )
-from asyncq.errors import BrokerConnectionError, BrokerError
+from asyncq.errors import BrokerConnectionError, BrokerError, BrokerFull
 from asyncq.protocol import encode_envelope
 from asyncq_brokers._clients.redis import BrokerOptions, Link
 
@@ -94,6 +94,33 @@ class RedisConsumer:
                 await self._waiter.wait()
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[Delivery]:
+        try:
+            return await self._settle(settlements)
+        except BrokerFull as error:
+            # A full memory refuses none of this, a full disk all of it: BrokerFull would say that acks were done.
+            raise BrokerConnectionError(str(error)) from error
+
+    async def extend(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
+        gone = await self._deliveries.extend([delivery.tag for delivery in deliveries], self._lease)
+        for position in gone:
+            self._held.pop(deliveries[position].tag, None)
+        return [deliveries[position] for position in sorted(gone)]
+
+    async def maintain(self) -> float:
+        await self._find_lost_claims()
+        return await self._housekeeper.run(self._held)
+
+    async def close(self) -> None:
+        self.closed = True
+        try:
+            async with asyncio.timeout(_CLOSE_TIMEOUT):
+                await self._give_back_unused()
+        except (TimeoutError, BrokerError) as error:
+            logger.info("could not give back what was taken and not begun; its lease will: %s", error)
+        finally:
+            await asyncio.gather(self._waiter.close(), self._link.close())
+
+    async def _settle(self, settlements: Sequence[Settlement]) -> list[Delivery]:
         acks: list[int] = []
         moves: list[tuple[int, Move]] = []
         back: list[tuple[int, Move]] = []
@@ -118,26 +145,6 @@ class RedisConsumer:
         for settlement in settlements:
             self._held.pop(settlement.delivery.tag, None)
         return [settlements[position].delivery for position in sorted(gone)]
-
-    async def extend(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
-        gone = await self._deliveries.extend([delivery.tag for delivery in deliveries], self._lease)
-        for position in gone:
-            self._held.pop(deliveries[position].tag, None)
-        return [deliveries[position] for position in sorted(gone)]
-
-    async def maintain(self) -> float:
-        await self._find_lost_claims()
-        return await self._housekeeper.run(self._held)
-
-    async def close(self) -> None:
-        self.closed = True
-        try:
-            async with asyncio.timeout(_CLOSE_TIMEOUT):
-                await self._give_back_unused()
-        except (TimeoutError, BrokerError) as error:
-            logger.info("could not give back what was taken and not begun; its lease will: %s", error)
-        finally:
-            await asyncio.gather(self._waiter.close(), self._link.close())
 
     def _refuse_if_closed(self) -> None:
         if self.closed:

@@ -35,7 +35,7 @@ class ErrorFamily(Struct, frozen=True):
 
     #: Not reached, lost, too slow: the fate of the call is unknown.
     connection: type[AsyncqError]
-    #: Out of memory.
+    #: Out of memory, or out of disk.
     full: type[AsyncqError]
     #: Any other refusal.
     refused: type[AsyncqError]
@@ -73,6 +73,8 @@ def translate(error: BaseException, family: ErrorFamily, address: str) -> Asyncq
         return ConfigurationError(f"Redis at {address} has no such database")
     if isinstance(error, OutOfMemoryError) or code == "OOM" or "OOM command not allowed" in text:
         return family.full(f"Redis at {address} is full: {text}")
+    if code == "MISCONF":  # its disk is full, or fails: it refuses every write until it can save again
+        return family.full(f"Redis at {address} can't save, and takes nothing: {text}")
     if isinstance(error, _WRONG_SERVER) or code in _WRONG_SERVER_CODES:
         return family.connection(f"Redis at {address} does not serve: {text}")
     if isinstance(error, ResponseError):
