@@ -59,7 +59,6 @@ def steps(
     except StopIteration as ended:
         return ended.value
     finally:
-        coroutine.close()
         mark[0] = 0
 
 
