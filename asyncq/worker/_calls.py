@@ -178,7 +178,14 @@ def _interrupting(call: InterruptibleCall, *, after: float | None) -> Generator[
     if after is None:
         yield
         return
-    timer = asyncio.get_running_loop().call_later(after, call.interrupt)
+    loop = asyncio.get_running_loop()
+
+    def interrupt() -> None:
+        nonlocal timer
+        if not call.interrupt():  # the system was slow to start the thread: its time has not begun
+            timer = loop.call_later(after, interrupt)
+
+    timer = loop.call_later(after, interrupt)
     try:
         yield
     finally:

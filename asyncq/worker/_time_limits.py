@@ -25,11 +25,13 @@ class InterruptibleCall:
         # Guards `_thread`: an exception must never be aimed at a thread that has gone on to something else.
         self._lock = threading.Lock()
         self._thread: int | None = None
+        self._begun = False
 
     def __call__(self) -> Value:
         try:
             with self._lock:
                 self._thread = threading.get_ident()
+                self._begun = True
             return self._function()
         finally:
             with self._lock:
@@ -37,11 +39,12 @@ class InterruptibleCall:
                     _raise_in(self._thread, None)  # what was asked for and has not arrived is withdrawn
                 self._thread = None
 
-    def interrupt(self) -> None:
-        """Raise SoftTimeLimitExceeded in the thread. Does nothing when the function has ended."""
+    def interrupt(self) -> bool:
+        """Raise SoftTimeLimitExceeded in the thread, unless the function has ended. False: it has not begun yet."""
         with self._lock:
             if self._thread is not None:
                 _raise_in(self._thread, SoftTimeLimitExceeded)
+            return self._begun
 
 
 def _raise_in(thread: int, exc: type[BaseException] | None) -> None:

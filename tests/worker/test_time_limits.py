@@ -155,6 +155,13 @@ async def test_values_and_errors_pass() -> None:
         await limited(raises(), 1)
 
 
+def test_a_thread_that_has_not_begun_says_so() -> None:
+    call = InterruptibleCall(lambda: 1)
+    assert not call.interrupt()
+    assert call() == 1  # and it is not told later of what was meant for nobody
+    assert call.interrupt()
+
+
 def test_a_thread_that_has_gone_on_is_left_alone() -> None:
     call = InterruptibleCall(lambda: 1)
     assert call() == 1
