@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import importlib
 import multiprocessing
 import os
@@ -31,6 +32,7 @@ def serve(connection: socket.socket) -> None:
 
     Ends when the other end closes. Pickle is safe here: both ends are of one worker.
     """
+    faulthandler.enable()  # says where a segmentation fault stood
     threading.Thread(target=_die_with_parent, daemon=True).start()
     for number in (signal.SIGINT, signal.SIGTERM):
         # Who stops a service may signal all of its processes; the worker decides. No SIG_IGN: programs that a task

@@ -9,6 +9,7 @@ import os
 import pickle
 import signal
 import socket
+from collections import deque
 from collections.abc import Callable
 from typing import TypeVar, TypeVarTuple, cast
 
@@ -21,6 +22,9 @@ Ts = TypeVarTuple("Ts")
 #: Spawned and not forked: the worker has threads, and a loop that runs.
 _SPAWN = multiprocessing.get_context("spawn")
 
+#: Seconds that a process is kept for the next call.
+_MOST_IDLE = 300.0
+
 #: Seconds that killed processes get to be gone.
 _REAPING = 5.0
 
@@ -30,10 +34,11 @@ class ProcessDied(Exception):
 
 
 class ProcessPool:
-    """As many processes as there are calls at a time; those that are idle are used again."""
+    """As many processes as there are calls at a time; those that are idle are used again, the last one first."""
 
     def __init__(self) -> None:
-        self._idle: list[_Process] = []
+        #: With the loop's time since when; the longest first.
+        self._idle: deque[tuple[_Process, float]] = deque()
         self._all: set[_Process] = set()
 
     async def run(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
@@ -48,7 +53,7 @@ class ProcessPool:
         except BaseException:
             process.kill()
             raise
-        self._idle.append(process)
+        self._idle.append((process, asyncio.get_running_loop().time()))
         try:
             value, error = pickle.loads(answer)  # noqa: S301 - from our own process
         except Exception as exc:
@@ -65,8 +70,11 @@ class ProcessPool:
             await asyncio.wait([process.ended for process in self._all], timeout=_REAPING)
 
     async def _take(self) -> _Process:
+        long_ago = asyncio.get_running_loop().time() - _MOST_IDLE
+        while self._idle and self._idle[0][1] < long_ago:
+            self._idle.popleft()[0].kill()
         while self._idle:
-            process = self._idle.pop()
+            process, _ = self._idle.pop()
             if not process.ended.done():
                 return process
         process = _Process()

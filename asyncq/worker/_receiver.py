@@ -112,9 +112,12 @@ class Receiver:
         """Send one delivery on its way. Whatever is wrong with it is its own affair, and ends no worker."""
         try:
             self._decide(delivery)
-        except Exception as error:
-            logger.exception("A delivery from %s could not be admitted", delivery.queue)
-            self._bury(delivery, f"could not be admitted: {type(error).__name__}")
+        except Exception as error:  # noqa: BLE001 - logged there
+            self._refuse(delivery, error)
+
+    def _refuse(self, delivery: Delivery, error: Exception) -> None:
+        logger.error("A delivery from %s could not be admitted", delivery.queue, exc_info=error)
+        self._bury(delivery, f"could not be admitted: {type(error).__name__}")
 
     def _decide(self, delivery: Delivery) -> None:
         try:
@@ -149,9 +152,15 @@ class Receiver:
 
     def _look_at(self, attempt: Attempt) -> None:
         if self._suspects is not None and attempt.delivery.redelivered:
-            self._suspects.put(attempt, self._let_in)
+            self._suspects.put(attempt, self._let_in_later)
         else:
             self._let_in(attempt)
+
+    def _let_in_later(self, attempt: Attempt) -> None:
+        try:
+            self._let_in(attempt)
+        except Exception as error:  # noqa: BLE001 - as in `_admit`, which has long returned
+            self._refuse(attempt.delivery, error)
 
     def _let_in(self, attempt: Attempt) -> None:
         limit = attempt.program.limit
