@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import re
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from cli.kit import Shell
+from asyncq.cli._cores import usable_cores
+from cli.kit import SHOP, Shell
 
 
 async def test_it_says_what_it_serves_and_runs_what_is_sent(shell: Shell) -> None:
@@ -155,3 +162,96 @@ async def test_it_looks_for_garbage_seldom_unless_the_app_says_otherwise(shell: 
     task_id = (await shell.run("send", "shop:queue", "shop.collector")).out.strip()
     await shell.run("worker", "shop:queue", "--burst")
     assert (await shell.run("result", "shop:queue", task_id)).out == f"[{young}, true]\n"
+
+
+# -- the processes under it ----------------------------------------------------------------------------------------
+
+
+async def test_as_many_processes_as_asked_for_share_the_work(shell: Shell) -> None:
+    async with shell.worker("--processes", "2", "--name", "blue", "-c", "1") as worker:
+        await worker.until("Ready: 2 processes")
+        naps = [await shell.run("send", "shop:queue", "shop.nap", f"begun-{number}", "1.0") for number in range(2)]
+        await asyncio.gather(*(shell.file_appears(f"begun-{number}") for number in range(2)))
+        worker.signal(signal.SIGTERM)
+        assert await worker.ended() == 0
+    for nap in naps:
+        assert (await shell.run("result", "shop:queue", nap.out.strip())).out == '"rested"\n'
+    assert worker.log.count("app 'shop'") == 1
+    assert worker.log.count("  node         blue-1@") == 1
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "many"])
+async def test_a_number_of_processes_is_a_number_or_auto(shell: Shell, number: str) -> None:
+    done = await shell.run("worker", "shop:queue", "--processes", number)
+    assert done.code == 2
+    assert "--processes" in done.err
+    assert "auto" in done.err
+
+
+@pytest.mark.parametrize(
+    ("share", "cores"),
+    [("max 100000", 4), ("150000 100000", 2), ("20000 100000", 1), ("900000 100000", 4), ("what is this", 4)],
+)
+def test_a_container_has_as_many_cores_as_its_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: str, cores: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(4))
+    (tmp_path / "cpu.max").write_text(f"{share}\n")
+    assert usable_cores(tmp_path / "cpu.max") == cores
+
+
+async def test_what_a_killed_process_held_is_run_by_its_successor(shell: Shell) -> None:
+    async with shell.worker() as worker:
+        process = re.search(r"\(process (\d+),", worker.log)
+        assert process is not None
+        task_id = (await shell.run("send", "shop:queue", "shop.nap", "begun", "1.0")).out.strip()
+        await shell.file_appears("begun")
+        os.kill(int(process[1]), signal.SIGKILL)
+        await worker.until("died: SIGKILL")
+        done = await shell.run("result", "shop:queue", task_id, "--wait", "--timeout", "15")
+        assert (done.code, done.out) == (0, '"rested"\n')
+        worker.signal(signal.SIGTERM)
+        assert await worker.ended() == 0
+
+
+async def test_a_process_is_replaced_after_so_many_tasks(shell: Shell) -> None:
+    async with shell.worker("--max-tasks-per-child", "1") as worker:
+        for number in range(2):
+            await shell.run("send", "shop:queue", "shop.add", str(number), "--wait", "--timeout", "15")
+        await worker.until("Started")
+        worker.signal(signal.SIGTERM)
+        assert await worker.ended() == 0
+
+
+async def test_a_change_of_the_source_is_served_without_a_restart_by_hand(shell: Shell) -> None:
+    async with shell.worker("--reload") as worker:
+        shell.write("shop.py", "this is no Python")
+        await worker.until("Waiting for a change")
+        assert "SyntaxError" in worker.log
+        shell.write("shop.py", SHOP.replace("return a + b", "return a - b"))
+        done = await shell.run("send", "shop:queue", "shop.add", "1", "2", "--wait", "--timeout", "15")
+        assert done.out == "-1\n"
+        worker.signal(signal.SIGTERM)
+        assert await worker.ended() == 0
+
+
+def test_files_beside_the_app_do_not_stand_in_for_the_standard_library(shell: Shell, tmp_path: Path) -> None:
+    """A script's own folder comes first on the path, not the current one; so it is for the processes that follow."""
+    for name in ("selectors", "signal", "json", "subprocess"):
+        shell.write(f"{name}.py", "raise SystemExit('not the real one')")
+    script = shell.write("bin/asyncq", "from asyncq.cli import main\nmain()\n")
+    done = subprocess.run(
+        [sys.executable, str(script), "worker", "shop:queue", "--burst"],
+        cwd=tmp_path,
+        env=shell.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_process_of_a_worker_knows_no_command_line() -> None:
+    program = "import sys, asyncq.cli._child; print(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert set(done.stdout.split()) & {"typer", "click", "rich"} == set()
