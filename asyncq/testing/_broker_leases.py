@@ -61,13 +61,13 @@ class Leases(BrokerFixtures):
     ) -> None:
         needs_leases(broker)
         await publish(broker, queue, *numbered(3))
-        keeper = consume(broker, queue, lease=1.0)
+        keeper = consume(broker, queue, lease=2.0)
         kept = await take(keeper, 3)
         other = consume(await new_broker(), queue)
 
         async with running(maintain(other)):
             for _ in range(10):  # two leases and a half
-                await asyncio.sleep(0.25)
+                await asyncio.sleep(0.5)
                 assert await within(keeper.extend(kept)) == []
 
         await nothing_else(broker, other, queue)

@@ -104,7 +104,7 @@ class Parking(BrokerFixtures):
         if not first.capabilities.durable:
             skip_without("durable", "messages live as long as the store")
         await within(first.open())
-        due = wall() + 1.0
+        due = wall() + 2.0
         await publish(first, queue, b"later", not_before=due)
         await publish(first, queue, b"ready")
         await within(first.close())

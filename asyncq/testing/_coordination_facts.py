@@ -65,14 +65,14 @@ class Facts(CoordinationFixtures):
         assert await within(coordination.get([taken, free])) == [b"0", b"1"]
 
     async def test_a_big_batch(self, coordination: Coordination, key: str) -> None:
-        facts = [Fact(key=f"{key}.{number}", value=b"%d" % number, ttl=LONG) for number in range(1500)]
+        facts = [Fact(key=f"{key}.{number}", value=b"%d" % number, ttl=LONG) for number in range(700)]
         names = [fact.key for fact in facts]
 
-        assert await within(coordination.put(facts, if_absent=True)) == [True] * 1500
-        assert await within(coordination.put(facts, if_absent=True)) == [False] * 1500
+        assert await within(coordination.put(facts, if_absent=True)) == [True] * 700
+        assert await within(coordination.put(facts, if_absent=True)) == [False] * 700
         assert await within(coordination.get(names)) == [fact.value for fact in facts]
-        assert await within(coordination.delete(names)) == 1500
-        assert await within(coordination.get(names)) == [None] * 1500
+        assert await within(coordination.delete(names)) == 700
+        assert await within(coordination.get(names)) == [None] * 700
 
     async def test_a_fact_is_forgotten_in_time(self, coordination: Coordination, key: str) -> None:
         await put(coordination, f"{key}.stays", b"stays")

@@ -16,7 +16,10 @@ from typing import Self
 from servers import free_port
 
 #: Where scripts/moto.sh puts it.
-PROGRAM = Path(__file__).parents[2] / ".venv-moto" / "bin" / "moto_server"
+PYTHON = Path(__file__).parents[2] / ".venv-moto" / "bin" / "python"
+
+#: What it runs.
+_MAIN = Path(__file__).with_name("moto_main.py")
 
 #: Seconds until it must answer, or be gone.
 _PATIENCE = 40.0
@@ -35,7 +38,7 @@ class MotoServer:
     def __enter__(self) -> Self:
         with tempfile.TemporaryFile() as log:
             self._process = subprocess.Popen(
-                [str(PROGRAM), "-H", "127.0.0.1", "-p", str(self.port)],
+                [str(PYTHON), str(_MAIN), str(self.port)],
                 stdout=log,
                 stderr=log,
                 env=os.environ | CREDENTIALS,

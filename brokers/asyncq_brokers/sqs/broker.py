@@ -15,11 +15,10 @@ from asyncq.driver import (
     QueueDepth,
     Stored,
 )
-from asyncq_brokers._clients.aws import BROKER_ERRORS, Account, AwsLink
+from asyncq_brokers._clients.aws import BROKER_ERRORS, Account, AwsLink, Finisher
 
 from .consumer import SqsConsumer
 from .encoding import MAX_BYTES
-from .finishing import Finisher
 from .operating import Operator
 from .options import read_config
 from .publishing import Publisher

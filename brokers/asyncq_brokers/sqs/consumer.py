@@ -9,11 +9,11 @@ from collections.abc import Sequence
 
 from asyncq.driver import Ack, ConsumerOptions, Dead, Delivery, Environment, GiveBack, Park, Requeue, Settlement
 from asyncq.errors import BrokerConnectionError, BrokerError
+from asyncq_brokers._clients.aws import Finisher
 
 from .batches import BATCH
 from .burying import Undertaker
 from .deliveries import HIDE, Deliveries, Held
-from .finishing import Finisher
 from .options import BrokerOptions
 from .poller import Poller
 from .publishing import Publisher
@@ -23,8 +23,8 @@ __all__ = ["SqsConsumer"]
 
 logger = logging.getLogger(__name__)
 
-#: Seconds that `close` waits for polls under way, and then for the giving back.
-_CLOSE_TIMEOUT = 0.4
+#: Seconds that `close` waits for polls under way, and that it takes at most, giving back included.
+_POLL_TIMEOUT, _CLOSE_TIMEOUT = 0.6, 0.85
 
 #: Seconds between two calls that acknowledge less than a full batch: more acknowledgements gather meanwhile, and each
 #: request costs.
@@ -111,8 +111,8 @@ class SqsConsumer:
         self.closed = True
         self._changed.set()
         try:
-            async with asyncio.timeout(2 * _CLOSE_TIMEOUT):
-                await asyncio.gather(*(poller.close(_CLOSE_TIMEOUT) for poller in self._pollers))
+            async with asyncio.timeout(_CLOSE_TIMEOUT):
+                await asyncio.gather(*(poller.close(_POLL_TIMEOUT) for poller in self._pollers))
         except (TimeoutError, BrokerError) as error:
             logger.info("could not give back what was taken and not begun; its lease will: %s", error)
         finally:

@@ -9,10 +9,10 @@ from collections.abc import Collection, Sequence
 
 from asyncq.driver import Environment, Place, QueueDepth, Stored
 from asyncq.errors import BrokerError
+from asyncq_brokers._clients.aws import Finisher
 
 from .batches import BATCH, call_batch, in_batches
 from .encoding import Entry, decode_body
-from .finishing import Finisher
 from .publishing import Publisher
 from .queues import KnownQueue, Queues
 

@@ -2,6 +2,7 @@
 
 from .account import Account, read_query, split_url
 from .errors import BACKEND_ERRORS, BROKER_ERRORS, ErrorFamily, Refusal, is_throttling
+from .finishing import Finisher
 from .link import AwsLink
 from .numbers import read_number, read_seconds
 
@@ -11,6 +12,7 @@ __all__ = [
     "Account",
     "AwsLink",
     "ErrorFamily",
+    "Finisher",
     "Refusal",
     "is_throttling",
     "read_number",

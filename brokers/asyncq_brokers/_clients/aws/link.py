@@ -6,12 +6,14 @@ import asyncio
 import random
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
+from functools import cache
 from typing import Any, TypeAlias
 
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
 from aiohttp import ClientError as HttpError
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError
+from botocore.loaders import Loader
 
 from asyncq.driver import Environment
 
@@ -28,6 +30,9 @@ _Call: TypeAlias = Callable[..., Coroutine[Any, Any, Reply]]
 #: Connections of one client: long polls of many queues keep one each.
 _MOST_CONNECTIONS = 200
 
+#: Seconds that the making of a client may take, credentials included.
+_MAKING = 15.0
+
 #: Seconds: pauses while AWS says that too much is asked. They grow twofold, with full jitter.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 3.0
 
@@ -35,7 +40,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 3.0
 class AwsLink:
     """One service for one account. Belongs to the event loop that first awaits it.
 
-    A call has one deadline, connecting and credentials included. It is repeated only where the service says that it did
+    A call has one deadline, connecting included. It is repeated only where the service says that it did
     nothing (throttling), or where the caller says that repeating does no harm.
     """
 
@@ -75,8 +80,9 @@ class AwsLink:
         pause, again = _FIRST_PAUSE, harmless
         while True:
             try:
+                client = self._client or await self._made()
                 async with asyncio.timeout_at(deadline):
-                    return await self._attempt(method, parameters)
+                    return await self._attempt(client, method, parameters)
             except ClientError as error:
                 refusal = Refusal.of(error)
                 if not refusal.throttled or asyncio.get_running_loop().time() + pause > deadline:
@@ -107,8 +113,7 @@ class AwsLink:
     async def open(self) -> None:
         """Make the client and find credentials; nothing is sent to the service."""
         try:
-            async with asyncio.timeout(self.timeout):
-                await self._connected()
+            await self._made()
         except (BotoCoreError, OSError, TimeoutError) as error:
             raise translate(error, self.errors, self.account.address) from error
 
@@ -119,8 +124,7 @@ class AwsLink:
             self._client = None
             await self._stack.aclose()
 
-    async def _attempt(self, method: str, parameters: Mapping[str, Any]) -> Reply:
-        client = await self._connected()
+    async def _attempt(self, client: Any, method: str, parameters: Mapping[str, Any]) -> Reply:
         # The methods are made at run time: their names are all there is.
         call: _Call = getattr(client, method)
         self.requests += 1
@@ -136,10 +140,9 @@ class AwsLink:
         self.last_reply = self._clock.monotonic()
         return reply
 
-    async def _connected(self) -> Any:  # Any: see `_client`
-        if self._client is not None:
-            return self._client
-        async with self._connecting:
+    async def _made(self) -> Any:  # Any: see `_client`
+        # A deadline of its own: to read what botocore knows of a service takes a while, and no server is slow then.
+        async with asyncio.timeout(_MAKING), self._connecting:
             if self._closed:
                 raise self._is_closed()
             if self._client is None:
@@ -149,6 +152,7 @@ class AwsLink:
     async def _connect(self) -> Any:  # Any: see `_client`
         account = self.account
         session: Any = AioSession()  # Any: botocore has no types
+        session.register_component("data_loader", _loader())
         region: str = account.region or session.get_config_variable("region") or "us-east-1"
         if account.role is not None:
             await assume_role(session, account, region)
@@ -173,3 +177,9 @@ class AwsLink:
 
     def _is_closed(self) -> Exception:
         return self.errors.connection(f"the connection to {self.account.address} is closed")
+
+
+@cache
+def _loader() -> Any:  # Any: botocore has no types
+    """What botocore has read of its descriptions of services: once a process is enough."""
+    return Loader()

@@ -1,0 +1,16 @@
+"""The DynamoDB result backend: Celery's items, shared with Celery's clients and workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from .backend import DynamoBackend
+
+if TYPE_CHECKING:
+    from asyncq.driver import Coordinating, DriverConfig, ResultBackend
+
+    _backend: Callable[[DriverConfig], ResultBackend] = DynamoBackend
+    _coordinating: Callable[[DriverConfig], Coordinating] = DynamoBackend
+
+__all__ = ["DynamoBackend"]

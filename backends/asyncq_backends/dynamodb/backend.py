@@ -1,0 +1,209 @@
+"""Records of tasks in a DynamoDB table (`asyncq.driver.ResultBackend`)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from asyncq.driver import BackendCapabilities, DriverConfig, StoredResult
+from asyncq.errors import BackendError, DecodeError
+from asyncq.protocol import decode_result
+from asyncq_brokers._clients.aws import BACKEND_ERRORS, AwsLink, Finisher, Refusal
+
+from .batches import read_items, write_items
+from .coordination import DynamoCoordination
+from .items import MAX_RECORD_BYTES, Item, item_id, record_of, result_item
+from .options import read_config
+from .reader import Reader
+from .table import Table
+
+__all__ = ["DynamoBackend"]
+
+_CAPABILITIES = BackendCapabilities(shared=True, push=False, max_record_bytes=MAX_RECORD_BYTES)
+
+#: Items that are written at the same time.
+_AT_A_TIME = 16
+
+#: Tasks whose last unfinished write is remembered: the next one then needs no look at it.
+_REMEMBERED = 10_000
+
+_CONDITION_FAILED = "ConditionalCheckFailedException"
+
+#: Serialisers that a foreign record may be decoded with, to see its state. Pickle is not among them.
+_ACCEPT = ("json", "msgpack", "yaml")
+
+_NAMES = {"#id": "id", "#ttl": "ttl", "#timestamp": "timestamp"}
+
+
+class DynamoBackend:
+    """Results under Celery's keys. Whoever waits for one is told by looking."""
+
+    def __init__(self, config: DriverConfig) -> None:
+        self._account, self._options = read_config(config)
+        self._environment = config.environment
+        self._clock = config.environment.clock
+        self._link = AwsLink(
+            self._account, errors=BACKEND_ERRORS, environment=config.environment, timeout=config.timeout
+        )
+        options = self._options
+        units = None
+        if options.read_units is not None and options.write_units is not None:
+            units = options.read_units, options.write_units
+        expires = None if options.ttl_seconds is None else options.ttl_seconds >= 0
+        self._table = Table(name=options.table, key="id", units=units, expires=expires)
+        self._prefix = f"{options.prefix}celery-task-meta-"
+        self.coordination = DynamoCoordination(
+            self._link, self._environment, table=f"{options.table}-asyncq", prefix=options.prefix
+        )
+        self._finisher = Finisher()
+        self._reader = Reader(self._look)
+        self._writing = asyncio.Semaphore(_AT_A_TIME)
+        #: Task id -> `timestamp` of the unfinished record that we wrote last.
+        self._written: OrderedDict[str, str] = OrderedDict()
+
+    @property
+    def capabilities(self) -> BackendCapabilities:
+        return _CAPABILITIES
+
+    @property
+    def address(self) -> str:
+        return f"{self._account.address}/{self._options.table}"
+
+    @property
+    def followed(self) -> int:
+        """How many tasks are being watched."""
+        return self._reader.followed
+
+    @property
+    def requests(self) -> int:
+        """How many requests went out so far."""
+        return self._link.requests
+
+    async def open(self) -> None:
+        await self._table.ensure(self._link)
+
+    async def close(self) -> None:
+        await self._reader.close()
+        await self._finisher.close(0.5)
+        await self._link.close()
+
+    async def store(self, results: Sequence[StoredResult]) -> list[bool]:
+        return await self._finisher.run(self._store(results)) if results else []
+
+    async def get(self, task_ids: Sequence[str]) -> list[bytes | None]:
+        return await self._finisher.run(self._get(task_ids, consistent=True)) if task_ids else []
+
+    @asynccontextmanager
+    async def watch(self, task_ids: Sequence[str]) -> AsyncGenerator[AsyncIterator[tuple[str, bytes]]]:
+        with self._reader.follow(task_ids) as changes:
+            yield changes
+
+    async def forget(self, task_ids: Sequence[str]) -> None:
+        if task_ids:
+            await self._finisher.run(self._forget(task_ids))
+
+    # -- each to its end
+
+    async def _store(self, results: Sequence[StoredResult]) -> list[bool]:
+        by_task: dict[str, list[int]] = {}
+        for position, result in enumerate(results):
+            by_task.setdefault(result.task_id, []).append(position)
+        outcome = [False] * len(results)
+
+        async def store(positions: Sequence[int]) -> None:
+            for position in positions:  # records of one task one after the other
+                async with self._writing:
+                    outcome[position] = await self._store_one(results[position])
+
+        # A refused one doesn't keep the others away.
+        answers = await asyncio.gather(*map(store, by_task.values()), return_exceptions=True)
+        for answer in answers:
+            if answer is not None:
+                raise answer
+        return outcome
+
+    async def _store_one(self, result: StoredResult) -> bool:
+        """Write a record unless a SUCCESS stands there. Celery's items say in their record alone what they are."""
+        key = self._prefix + result.task_id
+        seen = self._written.get(result.task_id)
+        while True:
+            now = self._clock.wall()
+            item = result_item(key, result, now, self._options.ttl_seconds)
+            condition = "attribute_not_exists(#id) OR #ttl <= :now"
+            values: Item = {":now": {"N": str(int(now))}}
+            if seen is not None:
+                condition += " OR #timestamp = :seen"
+                values[":seen"] = {"N": seen}
+            names = {name: attribute for name, attribute in _NAMES.items() if name in condition}
+            try:
+                await self._link.call(
+                    "put_item",
+                    harmless=True,
+                    TableName=self._options.table,
+                    Item=item,
+                    ConditionExpression=condition,
+                    ExpressionAttributeNames=names,
+                    ExpressionAttributeValues=values,
+                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                )
+            except Refusal as refusal:
+                found = self._standing(refusal)
+                seen = str(found.get("timestamp", {}).get("N", "0"))
+                if _status(record_of(found, now)) == "SUCCESS":
+                    return seen == item["timestamp"]["N"]  # our own: only the answer to the first try was lost
+            else:
+                self._remember(result, item["timestamp"]["N"])
+                return True
+
+    def _standing(self, refusal: Refusal) -> Item:
+        """The item that a condition failed at. Raises the refusal when that is not what it is about."""
+        if refusal.code != _CONDITION_FAILED:
+            if refusal.code == "ValidationException" and "size" in refusal.text:
+                raise BackendError(f"{self.address} refuses the record: {refusal.text}") from refusal
+            raise self._link.translated(refusal) from refusal
+        return refusal.details.get("Item", {})
+
+    def _remember(self, result: StoredResult, timestamp: str) -> None:
+        self._written.pop(result.task_id, None)
+        if result.status != "SUCCESS":
+            self._written[result.task_id] = timestamp
+            if len(self._written) > _REMEMBERED:
+                self._written.popitem(last=False)
+
+    async def _look(self, task_ids: Sequence[str]) -> list[bytes | None]:
+        """For waiters: half the price, and a moment behind."""
+        return await self._get(task_ids, consistent=False)
+
+    async def _get(self, task_ids: Sequence[str], *, consistent: bool) -> list[bytes | None]:
+        keys = {task_id: item_id(self._prefix + task_id) for task_id in task_ids}
+        items = await read_items(
+            self._link,
+            self._environment.random,
+            self._options.table,
+            [{"id": key} for key in keys.values()],
+            consistent=consistent,
+        )
+        now = self._clock.wall()
+        found: dict[Any, bytes | None] = {item["id"]["S"]: record_of(item, now) for item in items}
+        return [found.get(keys[task_id]["S"]) for task_id in task_ids]
+
+    async def _forget(self, task_ids: Sequence[str]) -> None:
+        for task_id in task_ids:
+            self._written.pop(task_id, None)
+        requests = [
+            {"DeleteRequest": {"Key": {"id": item_id(self._prefix + task_id)}}} for task_id in dict.fromkeys(task_ids)
+        ]
+        await write_items(self._link, self._environment.random, self._options.table, requests)
+
+
+def _status(record: bytes | None) -> str | None:
+    """The state that a record says; None where there is none, or none that can be read."""
+    if record is None:
+        return None
+    try:
+        return decode_result(record, accept=_ACCEPT).status
+    except DecodeError:
+        return None

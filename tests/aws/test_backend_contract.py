@@ -1,0 +1,68 @@
+"""The DynamoDB backend keeps the contracts of results and of coordination."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from asyncq._clock import new_id, system_environment
+from asyncq.driver import DriverConfig, ResultBackend
+from asyncq.testing.backend_contract import BackendContract, Freeze, MakeBackend, Subscriptions
+from asyncq.testing.coordination_contract import CoordinatingDriver, CoordinationContract, MakeDriver
+from asyncq_backends.dynamodb import DynamoBackend
+from aws.moto_server import MotoServer
+
+
+@pytest.fixture(scope="module")
+def table() -> str:
+    return f"results-{new_id()[:8]}"
+
+
+def make(moto: MotoServer, table: str, timeout: float) -> DynamoBackend:
+    url = f"dynamodb://testing:testing@127.0.0.1:{moto.port}/{table}"
+    return DynamoBackend(DriverConfig(url=url, app="contract", environment=system_environment(), timeout=timeout))
+
+
+def frozen(moto: MotoServer) -> Freeze:
+    @asynccontextmanager
+    async def freeze() -> AsyncGenerator[None]:
+        moto.pause()
+        try:
+            yield
+        finally:
+            moto.resume()
+
+    return freeze
+
+
+class TestDynamoBackend(BackendContract):
+    @pytest.fixture
+    def make_backend(self, moto: MotoServer, table: str) -> MakeBackend:
+        return lambda *, timeout=10.0: make(moto, table, timeout)
+
+    @pytest.fixture
+    def freeze(self, moto: MotoServer) -> Freeze:
+        return frozen(moto)
+
+    @pytest.fixture
+    def subscriptions(self) -> Subscriptions:
+        async def count(backend: ResultBackend) -> int:
+            assert isinstance(backend, DynamoBackend)
+            return backend.followed
+
+        return count
+
+
+class TestDynamoCoordination(CoordinationContract):
+    @pytest.fixture
+    def make_driver(self, moto: MotoServer, table: str) -> MakeDriver:
+        def make_driver(*, timeout: float = 10.0) -> CoordinatingDriver:
+            return make(moto, table, timeout)
+
+        return make_driver
+
+    @pytest.fixture
+    def freeze(self, moto: MotoServer) -> Freeze:
+        return frozen(moto)
