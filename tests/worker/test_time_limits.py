@@ -15,6 +15,8 @@ import pytest
 from asyncq.errors import SoftTimeLimitExceeded
 from asyncq.worker._steps import SoftLimit, steps
 from asyncq.worker._time_limits import InterruptibleCall, lower
+from simulation.world import World
+from virtual import virtual
 from worker import process_tasks
 from worker.bench import Bench, reaches
 
@@ -273,6 +275,32 @@ async def test_the_senders_limit_lowers_the_tasks(bench: Bench) -> None:
     async with bench.worker():
         record = await bench.final(await bench.send("sleeps", time_limit=0.01))
     assert record.result["exc_message"] == [0.01]
+
+
+@virtual
+async def test_a_task_that_swallows_its_cancellations_is_given_up_when_its_grace_is_over() -> None:
+    world = World()
+    over = asyncio.Event()
+    cancelled_at: list[float] = []
+
+    async def swallows() -> None:
+        began = world.loop.time()
+        while not over.is_set():
+            try:
+                await over.wait()
+            except asyncio.CancelledError:
+                cancelled_at.append(world.loop.time() - began)
+
+    world.task(swallows, time_limit=5.0)
+    async with world.worker(kill_grace=2.0) as worker:
+        sent = world.loop.time()
+        record = await world.final(await world.send("swallows"))
+        assert record.result["exc_type"] == "TimeLimitExceeded"
+        assert world.loop.time() - sent < 7.1
+        await asyncio.sleep(60)
+        assert cancelled_at == pytest.approx([5.0, 6.0, 7.0], abs=0.01)
+        assert worker.abandoned
+        over.set()
 
 
 async def test_a_soft_limit_is_raised_in_a_thread(bench: Bench) -> None:
