@@ -251,7 +251,8 @@ def _fault_times(records: Sequence[Record]) -> Iterator[FaultTimes]:
         if off is None:
             continue
         before = [end for end in ends if end < on.monotonic]
-        rate = len(before) / (before[-1] - before[0]) if len(before) > 1 else 0.0
+        settled = before[len(before) // 2 :]  # without the start of the load
+        rate = len(settled) / (on.monotonic - settled[0]) if settled else 0.0
         yield FaultTimes(
             what=what,
             lasted=off - on.monotonic,

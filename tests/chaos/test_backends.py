@@ -22,11 +22,17 @@ from waiting import until
 _MIB = 1024 * 1024
 
 
-@pytest.fixture(params=["redis", "sqlite"])
-def trial(request: pytest.FixtureRequest, tmp_path: Path, scale: Scale, server: RedisServer, proxy: Proxy) -> Trial:
-    """Messages on either broker; results on Redis, behind the proxy."""
-    broker = server.url() if request.param == "redis" else f"sqlite:///{tmp_path}/queue.sqlite"
-    places = Places(broker=broker, backend=server.url(), trace=server.folder)
+@pytest.fixture
+def trial(tmp_path: Path, scale: Scale, server: RedisServer, proxy: Proxy) -> Trial:
+    """Results behind the proxy; messages on the same server, and not behind it."""
+    places = Places(broker=server.url(), backend=server.url(), trace=server.folder)
+    return Trial(tmp_path, scale, places, backend=proxy.url)
+
+
+@pytest.fixture
+def sqlite_trial(tmp_path: Path, scale: Scale, server: RedisServer, proxy: Proxy) -> Trial:
+    """Messages in a file, results on Redis behind the proxy."""
+    places = Places(broker=f"sqlite:///{tmp_path}/queue.sqlite", backend=server.url())
     return Trial(tmp_path, scale, places, backend=proxy.url)
 
 
@@ -43,6 +49,15 @@ async def test_f7_the_back_end_is_down(
 
     None is acknowledged whose result is not stored; what ended is not run again; all goes on within 5 s.
     """
+    await _endure_no_back_end(trial, proxy, vanish, figures)
+
+
+async def test_f7_on_sqlite(sqlite_trial: Trial, proxy: Proxy, figures: Figures) -> None:
+    """F7 with messages in a file."""
+    await _endure_no_back_end(sqlite_trial, proxy, _go, figures)
+
+
+async def _endure_no_back_end(trial: Trial, proxy: Proxy, vanish: Callable[[Proxy], None], figures: Figures) -> None:
     scale = trial.scale
     async with trial:
         async with trial.fault("no back end"):
