@@ -33,6 +33,7 @@ test: $(STAMP)  ## The whole test suite
 
 soak: $(STAMP)  ## The long forms of the tests that have one, and their figures: an hour
 	@scripts/redis-server.sh
+	@scripts/rabbitmq-server.sh
 	@$(BIN)/pytest -m soak $(ARGS)
 
 check: $(STAMP)  ## Lint, formatting, types, import rules

@@ -23,8 +23,9 @@ class CeleryClient:
     made, used and dropped in that one thread, and tests know tasks by their ids.
     """
 
-    def __init__(self, url: str, **conf: Any) -> None:
+    def __init__(self, url: str, *, backend: str | None = None, **conf: Any) -> None:
         self._url = url
+        self._backend = backend or url
         self._conf = conf
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="celery-client")
         self._results: dict[str, celery.result.AsyncResult] = {}
@@ -79,7 +80,7 @@ class CeleryClient:
 
     def _opened(self) -> Celery:
         if self._app is None:
-            self._app = Celery("client", broker=self._url, backend=self._url, set_as_current=False)
+            self._app = Celery("client", broker=self._url, backend=self._backend, set_as_current=False)
             self._app.conf.update(self._conf)
         return self._app
 

@@ -103,7 +103,7 @@ _config: dict[str, Any] = {}
 
 def main() -> None:
     _config.update(json.loads(sys.argv[1]))
-    app = Celery("interop", broker=_config["url"], backend=_config["url"])
+    app = Celery("interop", broker=_config["url"], backend=_config["backend"])
     settings: dict[str, Any] = {
         "accept_content": ["json", "yaml", "msgpack"],
         "task_default_queue": _config["queue"],

@@ -13,13 +13,15 @@ from waiting import Gate
 class CeleryWorker(Program):
     """One process of `interop.celery_program`: it serves one queue of one database, one task at a time."""
 
-    def __init__(self, url: str, folder: Path, *, queue: str = "celery", **conf: Any) -> None:
-        """`folder` is where its ledger and its gates are; `conf` are Celery's settings."""
+    def __init__(
+        self, url: str, folder: Path, *, queue: str = "celery", backend: str | None = None, **conf: Any
+    ) -> None:
+        """`folder` is where its ledger and its gates are; `conf` are Celery's settings. Results go to `url`, too."""
         self.url = url
         self.queue = queue
         self.folder = folder
         self.ledger = Ledger(folder / "ledger")
-        config = {"url": url, "queue": queue, "ledger": str(self.ledger.path), "conf": conf}
+        config = {"url": url, "backend": backend or url, "queue": queue, "ledger": str(self.ledger.path), "conf": conf}
         # Celery and what it stands on warn of themselves.
         super().__init__("interop.celery_program", config, strict=False)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Collection, Sequence
 
 from asyncq.driver import (
@@ -15,7 +16,8 @@ from asyncq.driver import (
     QueueDepth,
     Stored,
 )
-from asyncq_brokers._clients.amqp import Link, read_broker_config
+from asyncq.errors import EncodeError
+from asyncq_brokers._clients.amqp import Link, Refused, read_broker_config
 
 from .consumer import AmqpConsumer
 from .delays import Delays
@@ -24,6 +26,8 @@ from .publishing import MAX_MESSAGE_BYTES, Publisher
 from .topology import Topology
 
 __all__ = ["AmqpBroker"]
+
+logger = logging.getLogger(__name__)
 
 _CAPABILITIES = BrokerCapabilities(
     priority_order="highest-first",
@@ -45,7 +49,8 @@ class AmqpBroker:
         self._timeout = config.timeout
         self._link = self._new_link()
         self._topology = Topology(self._link)
-        self._publisher = Publisher(self._link, self._topology, Delays(self._link), config.environment.clock)
+        self._delays = Delays(self._link, config.environment.clock)
+        self._publisher = Publisher(self._link, self._topology, self._delays, config.environment.clock)
         self._operator = Operator(self._link, self._publisher)
         self._consumers: list[AmqpConsumer] = []
 
@@ -65,7 +70,14 @@ class AmqpBroker:
         await self._link.close()
 
     async def declare(self, queues: Sequence[Queue]) -> None:
-        await self._topology.declare(queues, self._link.deadline())
+        """Declare queues, and the way back into them for what is parked, so that no ETA has to wait for that."""
+        deadline = self._link.deadline()
+        await self._topology.declare(queues, deadline)
+        for queue in queues:
+            try:
+                await self._delays.prepare(queue.name, deadline)
+            except (EncodeError, Refused) as error:
+                logger.warning("Nothing can be parked for queue %s: %s", queue.name, error)
 
     async def publish(self, publications: Sequence[Publication]) -> None:
         await self._publisher.publish(publications)

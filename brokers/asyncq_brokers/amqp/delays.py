@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from pamqp import commands
 
+from asyncq.driver import Clock
 from asyncq.errors import EncodeError
 from asyncq_brokers._clients.amqp import Connection, Link, Refused
+
+from .topology import exists
 
 if TYPE_CHECKING:
     from pamqp.base import Frame
@@ -32,6 +35,8 @@ _LONGEST = 2**LEVELS - 1
 PREFIXES = ("celery_delayed", "asyncq.delayed")
 
 _OTHER_ARGUMENTS = 406
+#: Methods that make one level.
+_PER_LEVEL = 4
 _STARS = "*." * LEVELS
 
 
@@ -49,8 +54,9 @@ def split_key(routing_key: str) -> str | None:
 class Delays:
     """Makes the levels when they are first needed on a connection, and the way back into each queue."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, clock: Clock) -> None:
         self._link = link
+        self._clock = clock
         self._prefix = PREFIXES[0]
         self._connection: Connection | None = None
         self._bound: set[str] = set()
@@ -59,8 +65,8 @@ class Delays:
         """Something is gone: declare all of it again before the next use."""
         self._connection = None
 
-    async def way(self, queue: str, seconds: float, deadline: float) -> tuple[str, str]:
-        """Exchange and routing key that bring a message to a queue, which exists, after a while, never early.
+    async def prepare(self, queue: str, deadline: float) -> None:
+        """Make a way back into a queue, which exists.
 
         Raises EncodeError for a queue whose name leaves no room in the key; BrokerError.
         """
@@ -74,14 +80,20 @@ class Delays:
         if queue not in self._bound:
             await self._bind(connection, queue, deadline)
             self._bound.add(queue)
-        wait = min(max(1, math.ceil(seconds)), _LONGEST)
+
+    async def way(self, queue: str, until: float, deadline: float) -> tuple[str, str]:
+        """Exchange and routing key that bring a message to a queue at a UNIX time, never early. Raises as `prepare`."""
+        await self.prepare(queue, deadline)
+        wait = min(max(1, math.ceil(until - self._clock.wall())), _LONGEST)
         return level_name(self._prefix, LEVELS - 1), ".".join(f"{wait:0{LEVELS}b}") + "." + queue
 
     async def _make_levels(self, connection: Connection, deadline: float) -> None:
         for prefix in (self._prefix, *PREFIXES[1:]):
-            channel = await connection.channel(deadline)
+            top = _levels(prefix)[-_PER_LEVEL:]
             try:
-                await channel.calls(_levels(prefix), deadline)
+                # The top is made last: where it is, the others are. Declared again, it tells whether it is as ours.
+                present = await exists(connection, level_name(prefix, LEVELS - 1), deadline)
+                await _declare(connection, top if present else _levels(prefix), deadline)
             except Refused as refusal:
                 if refusal.code != _OTHER_ARGUMENTS or prefix == PREFIXES[-1]:
                     raise
@@ -95,17 +107,19 @@ class Delays:
             else:
                 self._prefix = prefix
                 return
-            finally:
-                channel.leave()
 
     async def _bind(self, connection: Connection, queue: str, deadline: float) -> None:
-        channel = await connection.channel(deadline)
-        try:
-            # Exactly 28 words and the name. Celery's own `#.<key>` would take what is for `other.<key>` as well.
-            binding = commands.Queue.Bind(0, queue, f"{self._prefix}_delivery", _STARS + queue)
-            await channel.call(binding, deadline)
-        finally:
-            channel.leave()
+        # Exactly 28 words and the name. Celery's own `#.<key>` would take what is for `other.<key>` as well.
+        binding = commands.Queue.Bind(0, queue, f"{self._prefix}_delivery", _STARS + queue)
+        await _declare(connection, [binding], deadline)
+
+
+async def _declare(connection: Connection, methods: Sequence[Frame], deadline: float) -> None:
+    channel = await connection.channel(deadline)
+    try:
+        await channel.calls(methods, deadline)
+    finally:
+        channel.leave()
 
 
 def _levels(prefix: str) -> Sequence[Frame]:

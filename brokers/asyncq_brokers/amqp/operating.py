@@ -58,8 +58,7 @@ class Operator:
         self._steps = Unbroken()
 
     async def depth(self, queue: str) -> QueueDepth:
-        dead = await self._ready(f"{queue}.dead")
-        return QueueDepth(ready=await self._ready(queue) or 0, in_flight=None, parked=None, dead=dead or 0)
+        return await self._steps.run(lambda: self._depth(queue))
 
     async def purge(self, queue: str) -> int:
         return await self._steps.run(lambda: self._purge(queue))
@@ -86,6 +85,10 @@ class Operator:
             return found
 
         return await self._steps.run(lambda: self._take_out(queue, place, keys, nothing))
+
+    async def _depth(self, queue: str) -> QueueDepth:
+        dead = await self._ready(f"{queue}.dead")
+        return QueueDepth(ready=await self._ready(queue) or 0, in_flight=None, parked=None, dead=dead or 0)
 
     async def _ready(self, queue: str) -> int | None:
         """Messages of a queue that nobody holds; None when there is no such queue."""

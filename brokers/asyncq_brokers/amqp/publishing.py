@@ -99,14 +99,16 @@ class Publisher:
             self._topology.learn(publication.target)
         exchange = publication.exchange
         key = publication.queue if publication.routing_key is None else publication.routing_key
-        wait = 0.0 if publication.not_before is None else publication.not_before - self._clock.wall()
-        if wait > 0 and publication.not_before is not None:
-            message = mark_parked(message, publication.not_before)
+        until = publication.not_before
+        if until is not None and until <= self._clock.wall():
+            until = None
+        if until is not None:
+            message = mark_parked(message, until)
         header = encode_content_header(message)
         # A parked message must find its queue when nobody looks any more.
-        await self._topology.ensure(publication.queue, deadline, missing=missing or wait > 0)
-        if wait > 0:
-            exchange, key = await self._delays.way(publication.queue, wait, deadline)
+        await self._topology.ensure(publication.queue, deadline, missing=missing or until is not None)
+        if until is not None:
+            exchange, key = await self._delays.way(publication.queue, until, deadline)
         return Outgoing(exchange, key, header, message.body)
 
     async def _confirmed(self, batch: Sequence[Outgoing], deadline: float) -> dict[int, str]:
