@@ -6,6 +6,7 @@ import asyncio
 import copy
 from collections.abc import Callable, Sequence
 from itertools import takewhile
+from math import inf
 from weakref import WeakKeyDictionary
 
 from msgspec import Struct
@@ -201,7 +202,7 @@ class Client:
                 _fail_overdue(first)
                 batch = [each for each in first if not each.sent.done()]
                 if batch:
-                    timer = _Timer(batch)
+                    timer = _Timer(batch, self._waiting)
                     try:
                         await self._flush_once(batch)
                     finally:
@@ -232,22 +233,32 @@ class Client:
 
 
 class _Timer:
-    """Tells the senders of a batch in time. They have waited for other messages before: the driver's deadline, which
-    begins when the batch leaves, would be a second one for them.
+    """Tells senders in time, while a batch of them is under way and others wait.
+
+    They have waited for other messages before: the driver's deadline, which begins when their batch leaves, would be
+    a second one for them.
     """
 
-    def __init__(self, batch: Sequence[_Waiting]) -> None:
-        self._batch = batch
-        self._handle = asyncio.get_running_loop().call_at(batch[0].deadline, self._go_off)
+    def __init__(self, *queues: Sequence[_Waiting]) -> None:
+        """Each in the order of deadlines."""
+        self._queues = queues
+        self._handle: asyncio.TimerHandle | None = None
+        self._set()
 
     def cancel(self) -> None:
-        self._handle.cancel()
+        if self._handle is not None:
+            self._handle.cancel()
+
+    def _set(self) -> None:
+        left = (next((each.deadline for each in queue if not each.sent.done()), inf) for queue in self._queues)
+        nearest = min(left)
+        if nearest < inf:
+            self._handle = asyncio.get_running_loop().call_at(nearest, self._go_off)
 
     def _go_off(self) -> None:
-        _fail_overdue(self._batch)
-        left = next((each.deadline for each in self._batch if not each.sent.done()), None)
-        if left is not None:
-            self._handle = asyncio.get_running_loop().call_at(left, self._go_off)
+        for queue in self._queues:
+            _fail_overdue(queue)
+        self._set()
 
 
 def _fail_overdue(waiting: Sequence[_Waiting]) -> None:

@@ -91,6 +91,26 @@ async def test_a_message_that_waited_for_another_gets_no_second_deadline() -> No
         await first
 
 
+async def test_what_does_not_go_with_the_first_batch_gets_no_second_deadline_either(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("asyncq._client._MOST_AT_ONCE", 1)
+    bench = Bench(network_timeout=0.2)
+    async with bench.queue:
+        broker = await bench.opened()
+        first, second, third = (bench.send(number) for number in range(3))
+        await started(first, second, third)
+        await let_one_through(broker)
+
+        with pytest.raises(BrokerConnectionError, match="did not answer in time"):
+            await third
+
+        broker.gate.set()
+        await asyncio.wait([first, second])
+        assert [len(batch) for batch in broker.batches] == [1, 1]
+        assert isinstance(second.exception(), BrokerConnectionError)
+
+
 async def test_a_message_whose_time_is_over_does_not_leave() -> None:
     bench = Bench(network_timeout=0.1)
     async with bench.queue:
