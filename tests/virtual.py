@@ -1,9 +1,9 @@
 """Virtual time: an event loop whose clock jumps to the next timer as soon as nothing is left to do.
 
 Days pass in milliseconds, and nothing outside has a say: sockets, subprocesses and threads are refused (time would jump
-past every time-out while a real reply is on its way). So a test takes the same course each time, but for the order in
-which sets of tasks are cancelled and awaited (asyncio's and anyio's are ordered by address). It is for the memory
-drivers and for fakes; what talks to a server, a file or a thread is tested on real time.
+past every time-out while a real reply is on its way). So a test takes the same course each time; with dice, what is
+ready at the same moment runs in an order of theirs. It is for the memory drivers and for fakes; what talks to a server,
+a file or a thread is tested on real time.
 
     @virtual
     async def test_a_day() -> None:
@@ -87,6 +87,20 @@ def process(name: str) -> Generator[None]:
         _process.reset(token)
 
 
+class NumberedTask(asyncio.Task[T]):
+    """A task whose place in a set is the same in each run: asyncio and anyio cancel sets of tasks, in their order.
+
+    By address, which is the default, that order differs from run to run.
+    """
+
+    def __init__(self, coro: Coroutine[Any, Any, T], *, loop: VirtualLoop, **options: Any) -> None:
+        self._number = loop.next_number()  # before the base class puts it into a set
+        super().__init__(coro, loop=loop, **options)
+
+    def __hash__(self) -> int:
+        return self._number
+
+
 class VirtualLoop(asyncio.BaseEventLoop):
     """asyncio's own loop but for the turn: timers, tasks and contexts are the standard library's."""
 
@@ -95,11 +109,17 @@ class VirtualLoop(asyncio.BaseEventLoop):
     _scheduled: list[asyncio.TimerHandle]
     _stopping: bool
 
-    def __init__(self) -> None:
+    def __init__(self, dice: random.Random | None = None) -> None:
+        """With `dice`, what is ready in a turn runs in an order that they throw, and not first come, first served."""
         super().__init__()
+        self._dice = dice
+        self.next_number = itertools.count(1).__next__
+        self.set_task_factory(_numbered_task)
         self._now = 0.0
         #: Callbacks run so far.
         self.steps = 0
+        #: Called after each step; what it raises ends the run.
+        self.watch: Callable[[], object] | None = None
         self._hooks: dict[int, Callable[[], object]] = {}
         #: By process: what would have run since it was frozen.
         self._frozen: dict[str, list[asyncio.Handle]] = {}
@@ -119,6 +139,13 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """It goes on: first with all that it missed, in order."""
         self._ready.extend(self._frozen.pop(name))
 
+    def let_go(self) -> None:
+        """A run has failed: nobody watches any more, and what is left may end."""
+        self.watch = None
+        self._hooks.clear()
+        for name in list(self._frozen):
+            self.thaw(name)
+
     def call_at(
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
@@ -133,6 +160,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
             self._advance()
         while self._scheduled and self._scheduled[0].when() <= self._now:
             self._ready.append(heapq.heappop(self._scheduled))
+        if self._dice is not None and len(self._ready) > 1:
+            self._dice.shuffle(self._ready)
         for _ in range(len(self._ready)):
             handle = self._ready.popleft()
             if handle.cancelled() or self._withholds(handle):
@@ -141,6 +170,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
             self.steps += 1
             if hook := self._hooks.pop(self.steps, None):
                 hook()
+            if self.watch is not None:
+                self.watch()
 
     def _advance(self) -> None:
         while self._scheduled and self._scheduled[0].cancelled():
@@ -169,6 +200,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         """It is dropped when its time comes."""
+
+
+def _numbered_task(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
+    return NumberedTask(coro, loop=cast("VirtualLoop", loop), **options)
 
 
 def _refusal(name: str) -> Callable[..., NoReturn]:
@@ -229,13 +264,20 @@ def virtual_environment(seed: int = 0) -> Environment:
     return Environment(clock=VirtualClock(virtual_loop()), random=random.Random(seed), new_id=counting_ids())
 
 
-def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run to the end on virtual time. Fails for tasks left behind and for errors that nobody looked at."""
+def run(main: Coroutine[Any, Any, T], *, dice: random.Random | None = None) -> T:
+    """Run to the end on virtual time. Fails for tasks left behind and for errors that nobody looked at.
+
+    With `dice`, in an order that they throw (`VirtualLoop`).
+    """
     unseen: list[dict[str, Any]] = []
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+    with asyncio.Runner(loop_factory=functools.partial(VirtualLoop, dice)) as runner:
         loop = cast("VirtualLoop", runner.get_loop())
         loop.set_exception_handler(lambda _, context: unseen.append(context))
-        result = runner.run(main)
+        try:
+            result = runner.run(main)
+        except BaseException:
+            loop.let_go()
+            raise
         left = [_place(task) for task in loop._tasks()]
     assert not left, "\n".join(["tasks were left behind:", *left])
     assert not unseen, unseen

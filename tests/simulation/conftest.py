@@ -19,3 +19,10 @@ def seldom(monkeypatch: pytest.MonkeyPatch) -> None:
 def quiet(caplog: pytest.LogCaptureFixture) -> None:
     """Hundreds of runs in one test: nobody would read their log, and to write it takes as long as they do."""
     caplog.set_level(logging.CRITICAL, logger="asyncq")
+
+
+@pytest.fixture
+def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same each five seconds, which is half a lease of the scenarios."""
+    monkeypatch.setattr("asyncq_brokers.memory._store.HOUSEKEEPING", 5.0)
+    monkeypatch.setattr("asyncq.worker._revoker.INTERVAL", 5.0)

@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from typing import cast
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from asyncq._context import Context
-from asyncq.worker._attempt import Attempt
-from simulation.faults import FAULTS, Effect, Fault, Faults, drivers
-from simulation.world import DAY, HOUR, World
+from simulation.drivers import drivers
+from simulation.history import Effect, History
+from simulation.network import FAULTS, Fault, Planned
+from simulation.world import DAY, HOUR, World, tag_of
 from virtual import run
 
 pytestmark = pytest.mark.usefixtures("seldom", "quiet")
 
 
-async def play(plan: list[Fault], kinds: list[str]) -> tuple[Faults, dict[str, str]]:
+async def play(plan: list[Fault], kinds: list[str]) -> tuple[History, dict[str, str]]:
     """Run tasks of these kinds through the faults; return what took effect, and the kinds by id."""
-    world, faults = World(), Faults(plan)
+    world = World()
+    history = History(world.clock)
     world.patience = 2 * DAY
 
     async def task(ctx: Context, kind: str) -> str:
-        # Private, and just what this is about: which delivery is it?
-        tag = cast("Attempt", ctx._attempt).delivery.tag
-        faults.note("start", ctx.task_id, f"{tag} {ctx.retries}")
+        history.start("worker", ctx.task_id, tag_of(ctx), ctx.retries)
         await asyncio.sleep(0.01)
         if kind == "fails":
             raise ValueError
@@ -41,49 +39,42 @@ async def play(plan: list[Fault], kinds: list[str]) -> tuple[Faults, dict[str, s
     world.task(task, throws=(ValueError,))
     world.task(early, acks_late=False)
     ids = {await world.send("early" if kind == "early" else "task", kind): kind for kind in kinds}
+    history.early.update(task_id for task_id, kind in ids.items() if kind == "early")
     # Long leases: what is lost here was lost by a fault of the plan alone.
-    async with world.worker(concurrency=3, lease=10 * HOUR, start_timeout=HOUR, **drivers(world.config, faults)):
+    weather = drivers(world.config, Planned(plan), history, "worker")
+    async with world.worker(concurrency=3, lease=10 * HOUR, start_timeout=HOUR, **weather):
         for task_id in ids:
             await world.final(task_id)
         while (depth := await world.depth()).ready or depth.in_flight or depth.parked:
             await asyncio.sleep(60)
-    return faults, ids
-
-
-def assert_settled_once(faults: Faults) -> None:
-    """No delivery is settled twice, or in two ways, and nobody asks again once there was an answer."""
-    settled = Counter(effect.key for effect in faults.effects if effect.what == "settle")
-    assert set(settled.values()) <= {1}
-    for tag, log in faults.settlements.items():
-        assert len({type(settlement) for _, settlement in log}) == 1, tag
-        assert "answered" not in [what for what, _ in log[:-1]], tag
+    return history, ids
 
 
 def assert_ordered(effects: list[Effect], kinds: dict[str, str]) -> None:
     """Late: start, store, what follows, ack. Early: ack, start, store."""
-    for position, effect in enumerate(effects):
-        if effect.what != "start":
+    for position, start in enumerate(effects):
+        if start.what != "start":
             continue
-        tag, retries = effect.detail.split()
-        [settle] = [i for i, each in enumerate(effects) if each.what == "settle" and each.key == tag]
-        if kinds[effect.key] == "early":
+        [settle] = [i for i, each in enumerate(effects) if each.what == "settle" and each.tag == start.tag]
+        if kinds[start.key] == "early":
             assert settle < position
             continue
         assert position < settle
-        between = [each for each in effects[position:settle] if each.key == effect.key and each.what != "start"]
+        between = [each for each in effects[position:settle] if each.key == start.key and each.what != "start"]
         stored = [each.detail for each in between if each.what == "store"]
         # Another copy of the task, published by a call whose reply was lost, may run beside it.
-        published = [each for each in between if each.what == "publish" and int(each.detail) == int(retries) + 1]
-        assert stored or _has_success_before(effects, effect.key, settle)
+        following = str(int(start.detail) + 1)
+        published = [i for i, each in enumerate(between) if (each.what, each.detail) == ("publish", following)]
+        assert stored or _has_success_before(effects, start.key, settle)
         if published:
-            assert between.index(Effect("store", effect.key, "RETRY")) < between.index(published[0])
+            assert "RETRY" in [each.detail for each in between[: published[0]] if each.what == "store"]
         elif stored:
             assert stored[-1] in {"SUCCESS", "FAILURE"}
 
 
 def _has_success_before(effects: list[Effect], task_id: str, position: int) -> bool:
     """A repeat of what has succeeded stores nothing any more."""
-    return Effect("store", task_id, "SUCCESS") in effects[:position]
+    return any((each.what, each.key, each.detail) == ("store", task_id, "SUCCESS") for each in effects[:position])
 
 
 # The reply to an early acknowledgement was lost; told "no longer yours", the worker dropped the task.
@@ -97,6 +88,6 @@ def _has_success_before(effects: list[Effect], task_id: str, position: int) -> b
     kinds=st.lists(st.sampled_from(["succeeds", "fails", "retries", "early"]), min_size=1, max_size=6),
 )
 def test_settled_once_and_in_order_under_any_failures(plan: list[Fault], kinds: list[str]) -> None:
-    faults, ids = run(play(plan, kinds))
-    assert_settled_once(faults)
-    assert_ordered(faults.effects, ids)
+    history, ids = run(play(plan, kinds))
+    assert not history.violations
+    assert_ordered(history.effects, ids)

@@ -15,8 +15,9 @@ pytestmark = pytest.mark.usefixtures("seldom")
 
 @pytest.fixture
 def virtual_apps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Apps that a test makes live on its virtual time."""
+    """Apps that a test makes live on its virtual time; nobody watches its loop, whose beats would fill the days."""
     monkeypatch.setattr("asyncq._app.system_environment", virtual_environment)
+    monkeypatch.setattr("asyncq.worker.Worker._watch", lambda *_: None)
 
 
 def shop() -> AsyncQ:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
+from asyncq._context import Context
 from asyncq.worker import Worker
+from asyncq.worker._attempt import Attempt
 from virtual import VirtualClock, virtual_environment, virtual_loop
 from worker.bench import Bench
 
@@ -60,3 +62,8 @@ class World(Bench):
         async with asyncio.timeout(within):
             while not condition():
                 await asyncio.sleep(every)
+
+
+def tag_of(ctx: Context) -> str:
+    """The tag of the delivery that is being run. Private, and just what these tests are about."""
+    return cast("Attempt", ctx._attempt).delivery.tag
