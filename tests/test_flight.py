@@ -132,3 +132,11 @@ def test_the_brief_stands_behind_the_slots(table: int) -> None:
     assert read_brief(table) == b"who and where"
     recorder.close()
     assert read_brief(table) == b"who and where"
+
+
+def test_a_slot_that_is_half_written_is_not_there_yet(table: int, recorder: FlightRecorder) -> None:
+    enter(recorder, task_id="half")
+    enter(recorder, task_id="whole")
+    content = os.pread(table, os.fstat(table).st_size, 0)
+    os.pwrite(table, b"half a text", content.index(b"half\0"))
+    assert [flight.task_id for flight in read_flights(table)] == ["whole"]
