@@ -31,6 +31,7 @@ def redis() -> Generator[RedisServer]:
         yield server
 
 
+@pytest.mark.timeout(180)  # a page may start thirty commands
 @pytest.mark.parametrize("name", NAMES)
 def test_the_code_runs_as_written(name: str, tmp_path: Path, redis: RedisServer) -> None:
     program = Path(doc_pages.__file__)
