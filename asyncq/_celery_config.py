@@ -68,6 +68,7 @@ def read_celery_config(source: object, namespace: str | None = None) -> CeleryCo
     is_mapping = isinstance(source, Mapping)
     config = CeleryConfig()
     said_as: dict[str, str] = {}
+    endpoint: Any = None
     for name, value in _items(source, namespace):
         setting = _setting_named(name, namespace)
         if setting is None:
@@ -81,8 +82,13 @@ def read_celery_config(source: object, namespace: str | None = None) -> CeleryCo
                 raise ConfigurationError(f"{said_as[own]} and {name} are the same setting, with different values")
             said_as[own] = name
             config.values[own] = value
+        elif setting == "dynamodb_endpoint_url":
+            endpoint = value
         elif not _changes_nothing(setting, value):
             config.ignored.append(name)
+    if endpoint and str(config.values.get("backend", "")).startswith("dynamodb:"):  # the URL has no room for one
+        options: Mapping[str, Any] = config.values.get("result_backend_transport_options", {})
+        config.values["result_backend_transport_options"] = {"endpoint_url": endpoint, **options}
     if config.values.get("broker_use_ssl") is False:  # Celery's default, which a `rediss://` URL overrules
         del config.values["broker_use_ssl"]
     return config

@@ -42,8 +42,8 @@ _EXTRAS = {"redis": "redis", "pamqp": "amqp", "aiobotocore": "sqs", "botocore": 
 
 #: Celery's words for servers that asyncq doesn't speak to yet, so that an error can say more than "unknown".
 _PLANNED = {
-    _BROKERS: frozenset({"librabbitmq", "sqs", "sentinel"}),
-    _BACKENDS: frozenset({"rpc", "dynamodb", "s3", "sentinel"}),
+    _BROKERS: frozenset({"librabbitmq", "sentinel"}),
+    _BACKENDS: frozenset({"rpc", "s3", "sentinel"}),
 }
 
 

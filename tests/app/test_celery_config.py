@@ -205,8 +205,7 @@ def test_the_configuration_of_a_team_that_moves_to_sqs(monkeypatch: pytest.Monke
     }
     queue = configured(config)
     assert queue.settings.concurrency == 4
-    with pytest.raises(ConfigurationError, match="sqs:// is not supported yet") as caught:
-        queue.make_broker()
-    assert "canary" not in str(caught.value)
-    with pytest.raises(ConfigurationError, match="dynamodb:// is not supported yet"):
-        queue.make_backend()
+    assert queue.make_broker().address == "sqs in ap-northeast-1"
+    backend = queue.make_backend()
+    assert backend is not None
+    assert backend.address == "dynamodb in ap-northeast-1/table_name"

@@ -58,7 +58,7 @@ def test_an_instance_serves_one_user() -> None:
     ("url", "text"),
     [
         ("sentinel://u:canary@h", "broker sentinel:// is not supported yet; there is "),
-        ("SQS://", "broker sqs:// is not supported yet"),
+        ("librabbitmq://", "broker librabbitmq:// is not supported yet"),
         ("carrier-pigeon://canary", "broker carrier-pigeon:// has no driver installed"),
     ],
 )

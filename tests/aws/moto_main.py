@@ -1,4 +1,4 @@
-"""Runs moto's server, one call of DynamoDB at a time: AWS's calls are atomic, moto's threads are not.
+"""Runs moto's server, one call at a time, long polls aside: AWS's calls are atomic, moto's threads are not.
 
 Run by moto's own Python: `python moto_main.py PORT`.
 """
@@ -8,6 +8,8 @@ Run by moto's own Python: `python moto_main.py PORT`.
 
 from __future__ import annotations
 
+import io
+import json
 import sys
 import threading
 from collections.abc import Callable, Iterable
@@ -24,10 +26,19 @@ class OneAtATime:
         self._application = application
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        if environ.get("HTTP_X_AMZ_TARGET", "").startswith("DynamoDB"):
-            with _turn:
-                return list(self._application(environ, start_response))
-        return self._application(environ, start_response)
+        if _waits(environ):
+            return self._application(environ, start_response)
+        with _turn:
+            return list(self._application(environ, start_response))
+
+
+def _waits(environ: dict[str, Any]) -> bool:
+    """Whether it is a long poll, which nobody else shall wait for."""
+    if not environ.get("HTTP_X_AMZ_TARGET", "").endswith(".ReceiveMessage"):
+        return False
+    body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+    environ["wsgi.input"] = io.BytesIO(body)
+    return json.loads(body).get("WaitTimeSeconds") != 0
 
 
 if __name__ == "__main__":

@@ -1,0 +1,401 @@
+"""What the SQS broker says on the wire, and what it makes of AWS's ways to fail."""
+
+from __future__ import annotations
+
+import json
+import time
+from base64 import b64decode
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from asyncq.driver import Ack, Dead, GiveBack, Park, Publication, Queue, Requeue
+from asyncq.errors import BrokerConnectionError, ConfigurationError, EncodeError, PublishError
+from asyncq.protocol import WireMessage, decode_task
+from aws.kit import acks, consuming, numbers, opened, publish, take, task
+from aws.strict_sqs import StrictSqs
+
+
+async def test_a_message_is_kombus_envelope_in_base64(strict: StrictSqs) -> None:
+    async with opened(strict) as broker:
+        await publish(broker, "celery", task(7))
+
+    (message,) = strict.queues["celery"].messages
+    envelope = json.loads(b64decode(message.body))
+    assert list(envelope) == ["body", "content-encoding", "content-type", "headers", "properties"]
+    assert envelope["properties"]["delivery_info"] == {"exchange": "", "routing_key": "celery"}
+    assert envelope["properties"]["body_encoding"] == "base64"
+    assert strict.queues["celery"].attributes["VisibilityTimeout"] == "1800"
+
+
+async def test_kombu_reads_what_we_send(strict: StrictSqs) -> None:
+    from kombu.transport.SQS import Channel
+
+    async with opened(strict) as broker, opened(strict, sqs_base64_encoding=False) as plain:
+        await publish(broker, "celery", task(7))
+        await publish(plain, "celery", task(8))
+    channel: Any = Channel.__new__(Channel)
+    decoded = [json.loads(channel._decode_python_message_body(m.body)) for m in strict.queues["celery"].messages]
+    assert [envelope["headers"]["task"] for envelope in decoded] == ["tests.add", "tests.add"]
+
+
+async def test_names_are_mapped_as_kombu_maps_them(strict: StrictSqs) -> None:
+    async with opened(strict, queue_name_prefix="hoge-") as broker:
+        await broker.declare([Queue(name=name) for name in ("celery", "my.queue:a/b_c", "jobs.fifo")])
+    assert list(strict.queues) == ["hoge-celery", "hoge-my-queue_a_b_c", "hoge-jobs.fifo"]
+    assert strict.queues["hoge-jobs.fifo"].attributes["FifoQueue"] == "true"
+
+
+async def test_plain_and_base64_are_both_read(strict: StrictSqs) -> None:
+    async with opened(strict, sqs_base64_encoding=False) as plain, opened(strict) as broker:
+        await publish(plain, "q", task(1))
+        await publish(broker, "q", task(2))
+        assert strict.queues["q"].messages[0].body.startswith("{")
+        async with consuming(broker, "q") as consumer:
+            assert numbers(await take(consumer, 2)) == [1, 2]
+
+
+# -- batches ---------------------------------------------------------------------------------------------------
+
+
+async def test_ten_at_a_time(strict: StrictSqs) -> None:
+    async with opened(strict) as broker, consuming(broker, "q") as consumer:
+        await publish(broker, "q", *map(task, range(100)))
+        taken = await take(consumer, 100)
+        assert await consumer.extend(taken) == []
+        assert await consumer.settle(acks(taken)) == []
+
+    assert numbers(taken) == list(range(100))
+    assert strict.requests["SendMessageBatch"] == strict.requests["DeleteMessageBatch"] == 10
+    assert strict.requests["ChangeMessageVisibilityBatch"] == 10
+    assert strict.requests["ReceiveMessage"] <= 11  # the last one waits when the consumer is closed
+    assert not strict.queues["q"].messages
+
+
+async def test_a_batch_takes_no_more_bytes_than_sqs(strict: StrictSqs) -> None:
+    large = [WireMessage(body=b"x" * 300_000, headers={"task": "t"}) for _ in range(4)]
+    async with opened(strict) as broker:
+        await publish(broker, "q", *large)
+    assert strict.requests["SendMessageBatch"] == 4
+    assert len(strict.queues["q"].messages) == 4
+
+
+async def test_what_is_too_large_is_refused_before_the_call(strict: StrictSqs) -> None:
+    async with opened(strict) as broker:
+        await broker.declare([Queue(name="q")])
+        with pytest.raises(PublishError) as refused:
+            await publish(broker, "q", WireMessage(body=b"x" * 600_000, headers={"task": "t"}))
+    assert isinstance(refused.value.failures[0], EncodeError)
+    assert "1,048,576" in str(refused.value)
+    assert not strict.requests["SendMessageBatch"]
+
+
+@pytest.mark.parametrize("action", ["SendMessageBatch", "DeleteMessageBatch", "ChangeMessageVisibilityBatch"])
+async def test_members_that_fail_are_sent_again_alone(strict: StrictSqs, action: str) -> None:
+    strict.failing[action] = 3
+    async with opened(strict) as broker, consuming(broker, "q") as consumer:
+        await publish(broker, "q", *map(task, range(10)))
+        taken = await take(consumer, 10)
+        assert await consumer.extend(taken) == []
+        assert await consumer.settle(acks(taken)) == []
+
+    assert numbers(taken) == list(range(10))
+    assert not strict.queues["q"].messages
+    assert strict.members[action] == 13
+
+
+async def test_members_that_fail_for_long_say_so_and_the_others_are_settled(strict: StrictSqs) -> None:
+    async with opened(strict, timeout=0.5) as broker, consuming(broker, "q") as consumer:
+        await publish(broker, "q", *map(task, range(4)))
+        taken = await take(consumer, 4)
+        strict.failing["DeleteMessageBatch"] = 10_000
+        with pytest.raises(BrokerConnectionError):
+            await consumer.settle(acks(taken))
+        strict.failing.clear()
+        assert await consumer.settle(acks(taken)) == []
+    assert not strict.queues["q"].messages
+
+
+@pytest.mark.parametrize("action", ["SendMessageBatch", "ReceiveMessage", "DeleteMessageBatch", "CreateQueue"])
+async def test_throttling_is_waited_for(strict: StrictSqs, action: str) -> None:
+    strict.throttled[action] = 2
+    async with opened(strict) as broker, consuming(broker, "q") as consumer:
+        await publish(broker, "q", task(1))
+        taken = await take(consumer, 1)
+        assert await consumer.settle(acks(taken)) == []
+    assert not strict.queues["q"].messages
+
+
+# -- leases ----------------------------------------------------------------------------------------------------
+
+
+async def test_what_is_delivered_twice_at_once_is_settled_by_its_newer_holder(strict: StrictSqs) -> None:
+    """The stale handle settles nothing, and says so; the newer one does."""
+    strict.double_every = 1
+    async with opened(strict) as broker, consuming(broker, "q") as consumer:
+        await publish(broker, "q", task(1))
+        (first,) = await take(consumer, 1)
+        (second,) = await take(consumer, 1)
+        assert second.redelivered
+        assert await consumer.extend([first]) == [first]
+        assert await consumer.settle([Ack(first)]) == [first]
+        assert await consumer.settle([Ack(second)]) == []
+    assert not strict.queues["q"].messages
+
+
+async def test_nothing_is_polled_while_nobody_asks(strict: StrictSqs) -> None:
+    async with opened(strict) as broker, consuming(broker, "q") as consumer:
+        await publish(broker, "q", *map(task, range(3)))
+        taken = await take(consumer, 3)
+        before = strict.requests["ReceiveMessage"]
+        await publish(broker, "q", task(4))
+        assert await consumer.extend(taken) == []
+        assert strict.requests["ReceiveMessage"] == before
+
+
+async def test_what_nobody_asks_for_goes_back(strict: StrictSqs) -> None:
+    """A poll was under way when its worker became full: others shall have what it brings."""
+    async with opened(strict) as broker, consuming(broker, "q") as full, consuming(broker, "q") as other:
+        await publish(broker, "q", *map(task, range(5)))
+        held = await full.receive(5)
+        assert len(held) == 5
+        await publish(broker, "q", *map(task, range(5, 8)))
+        (one,) = await full.receive(1)  # MaxNumberOfMessages is what was asked for
+        assert numbers(await take(other, 2) + [one]) == [5, 6, 7]
+
+
+async def test_a_lease_ends_after_twelve_hours(strict: StrictSqs) -> None:
+    """As SQS has it: who still runs the task then is told that it is somebody else's."""
+    clock = Jumping()
+    async with opened(strict) as broker, consuming(broker, "q", lease=60) as consumer:
+        deliveries: Any = consumer
+        deliveries._deliveries._clock = clock
+        await publish(broker, "q", task(1))
+        taken = await take(consumer, 1)
+        for _ in range(4):
+            assert await consumer.extend(taken) == []
+        held = deliveries._deliveries._held[taken[0].tag]
+        held.taken_at -= 43_200 - 40
+        assert await consumer.extend(taken) == []  # for the half minute that is left
+        assert held.ends < clock.monotonic() + 31
+        held.taken_at -= 60
+        assert await consumer.extend(taken) == taken
+        assert await consumer.settle(acks(taken)) == taken
+
+
+class Jumping:
+    """The machine's clock, under a name that tests can put elsewhere."""
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def wall(self) -> float:
+        return time.time()
+
+
+async def test_given_back_is_there_at_once(strict: StrictSqs) -> None:
+    async with opened(strict) as broker, consuming(broker, "q") as consumer, consuming(broker, "q") as other:
+        await publish(broker, "q", *map(task, range(20)))
+        taken = await take(consumer, 20)
+        assert await consumer.settle([GiveBack(delivery) for delivery in taken]) == []
+        assert strict.requests["ChangeMessageVisibilityBatch"] == 2
+        assert numbers(await take(other, 20)) == list(range(20))
+
+
+# -- dates -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_producers_countdown_is_sqss_delay(strict: StrictSqs) -> None:
+    eta = (datetime.now(UTC) + timedelta(seconds=100)).isoformat()
+    far = (datetime.now(UTC) + timedelta(days=3)).isoformat()
+    async with opened(strict) as broker:
+        await publish(broker, "q", task(1, eta=eta), task(2, eta=far), task(3, eta="2001-01-01T00:00:00"))
+    near, later, past = strict.queues["q"].messages
+    assert 99 <= near.visible - near.sent <= 101
+    assert later.visible - later.sent == 900
+    assert past.visible == past.sent
+    assert not any(message.attributes for message in strict.queues["q"].messages)
+
+
+async def test_a_date_beyond_any_delay_is_kept_by_hiding_again(strict: StrictSqs) -> None:
+    """Three days: fifteen minutes of delay, then as long as SQS hides, again and again; and nobody is blamed for it."""
+    async with opened(strict) as broker, consuming(broker, "q") as consumer:
+        now = datetime.now(UTC)
+        await publish(broker, "q", task(1, eta=(now + timedelta(days=3)).isoformat()))
+        (message,) = strict.queues["q"].messages
+        due = (now + timedelta(days=3)).timestamp()
+        left = 3 * 86_400.0
+        strict.advance(900)
+        left -= 900
+        hops = 0
+        while left > 1:
+            (delivery,) = await take(consumer, 1)
+            assert decode_task(delivery.content).eta is not None
+            # The server's time runs ahead of ours, which is asked for the date alone.
+            assert await consumer.settle([Park(delivery, until=time.time() + left)]) == []
+            hidden = message.visible - strict.now()
+            assert 0 < hidden <= 43_200
+            strict.advance(hidden)
+            left -= hidden
+            hops += 1
+        assert hops == 7
+        assert due > time.time()
+
+
+async def test_receives_before_the_date_are_no_runs(strict: StrictSqs) -> None:
+    """ApproximateReceiveCount counts them; the delivery does not, for it is what convictions rest on."""
+    async with opened(strict) as broker, consuming(broker, "q") as consumer:
+        await broker.declare([Queue(name="q")])
+        eta = datetime.now(UTC) + timedelta(seconds=2)
+        plain = task(1, eta=eta.isoformat())
+        strict.queues["q"].messages.clear()
+        await publish(broker, "q", plain)
+        (message,) = strict.queues["q"].messages
+        message.visible = strict.now()  # Celery's producers send no delay
+        (early,) = await take(consumer, 1)
+        assert await consumer.settle([Park(early, until=eta.timestamp())]) == []
+        (due,) = await take(consumer, 1)
+        assert message.received == 2
+        assert (due.redelivered, due.count) == (False, 1)
+        assert await consumer.settle([Requeue(due)]) == []
+        (again,) = await take(consumer, 1)
+        assert (again.redelivered, again.count) == (True, 2)
+
+
+async def test_what_carries_no_eta_is_hidden_by_the_consumer_itself(strict: StrictSqs) -> None:
+    async with opened(strict) as broker, consuming(broker, "q") as consumer:
+        await broker.publish([Publication(message=b"no envelope", queue="q", not_before=time.time() + 1000)])
+        await publish(broker, "q", task(1))
+        hidden, _ = strict.queues["q"].messages
+        hidden.visible = strict.now()
+        assert numbers(await take(consumer, 1)) == [1]
+        assert 990 < hidden.visible - strict.now() <= 1000
+
+
+# -- dead letters ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("queue", "dead"), [("q", "q-dead"), ("q.fifo", "q-dead.fifo")])
+async def test_dead_letters_have_a_queue_of_their_own(strict: StrictSqs, queue: str, dead: str) -> None:
+    letter = WireMessage(body=b"[]", headers={"task": "t", "asyncq-dead": {"reason": "tests"}})
+    async with opened(strict) as broker, consuming(broker, queue) as consumer:
+        await publish(broker, queue, task(1))
+        (delivery,) = await take(consumer, 1)
+        assert await consumer.settle([Dead(delivery, letter)]) == []
+        (stored,) = await broker.peek(queue, "dead")
+        assert (await broker.depth(queue)).dead == 1
+    assert decode(stored.content)["headers"]["asyncq-dead"] == {"reason": "tests"}
+    assert not strict.queues[queue].messages
+    assert len(strict.queues[dead].messages) == 1
+
+
+async def test_a_letter_that_is_written_is_not_written_again(strict: StrictSqs) -> None:
+    async with opened(strict, timeout=0.5) as broker, consuming(broker, "q") as consumer:
+        await publish(broker, "q", task(1))
+        (delivery,) = await take(consumer, 1)
+        burial = Dead(delivery, WireMessage(body=b"[]", headers={"task": "t"}))
+        strict.failing["DeleteMessageBatch"] = 10_000
+        with pytest.raises(BrokerConnectionError):
+            await consumer.settle([burial])
+        strict.failing.clear()
+        assert await consumer.settle([burial]) == []
+    assert len(strict.queues["q-dead"].messages) == 1
+
+
+def decode(content: bytes | WireMessage) -> dict[str, Any]:
+    assert isinstance(content, bytes)
+    return json.loads(content)
+
+
+# -- FIFO and fair queues --------------------------------------------------------------------------------------
+
+
+async def test_a_fifo_queue_keeps_order_within_a_group(strict: StrictSqs) -> None:
+    async with opened(strict) as broker, consuming(broker, "q.fifo") as consumer:
+        await publish(broker, "q.fifo", *(task(n, message_group_id=f"g{n % 2}") for n in range(4)))
+        first = await consumer.receive(1)
+        assert numbers(first) == [0]
+        second = await consumer.receive(1)
+        assert numbers(second) == [1]  # the other group; the first one is blocked
+        assert await consumer.settle(acks(first)) == []
+        assert numbers(await consumer.receive(1)) == [2]
+
+
+async def test_groups_and_deduplication(strict: StrictSqs) -> None:
+    async with opened(strict) as broker:
+        await publish(broker, "q.fifo", task(1), task(2))
+        await publish(broker, "q.fifo", task(3, message_deduplication_id="once"))
+        await publish(broker, "q.fifo", task(4, message_deduplication_id="once"))
+        await publish(broker, "q.fifo", task(5, message_deduplication_id="once", retries=1))
+        await publish(broker, "fair", task(6, message_group_id="tenant"), task(7))
+    messages = strict.queues["q.fifo"].messages
+    assert [message.group for message in messages] == ["default"] * 4  # the second "once" was dropped, the retry not
+    assert [message.group for message in strict.queues["fair"].messages] == ["tenant", None]
+
+
+# -- permissions and settings ----------------------------------------------------------------------------------
+
+
+async def test_a_missing_queue_that_may_not_be_created_names_the_action(strict: StrictSqs) -> None:
+    strict.denied = {"CreateQueue"}
+    async with opened(strict) as broker:
+        with pytest.raises(ConfigurationError, match=r"no queue 'q' .*sqs:CreateQueue is denied"):
+            await broker.declare([Queue(name="q")])
+
+
+async def test_policies_made_for_celery_suffice(strict: StrictSqs) -> None:
+    """They allow ListQueues, and no GetQueueUrl."""
+    async with opened(strict) as broker:
+        await broker.declare([Queue(name="queue"), Queue(name="q")])
+    strict.denied = {"GetQueueUrl", "CreateQueue"}
+    async with opened(strict) as broker:
+        await publish(broker, "q", task(1))
+    assert len(strict.queues["q"].messages) == 1
+
+
+async def test_a_denied_send_names_the_action(strict: StrictSqs) -> None:
+    strict.denied = {"SendMessageBatch"}
+    async with opened(strict) as broker:
+        with pytest.raises(ConfigurationError, match="denies sqs:SendMessage"):
+            await publish(broker, "q", task(1))
+
+
+async def test_predefined_queues_are_neither_listed_nor_created(strict: StrictSqs) -> None:
+    async with opened(strict) as broker:
+        await broker.declare([Queue(name="q")])
+    strict.requests.clear()
+    predefined = {"q": {"url": strict._url_of(strict.queues["q"]), "access_key_id": "a", "secret_access_key": "b"}}
+    async with opened(strict, predefined_queues=predefined) as broker, consuming(broker, "q") as consumer:
+        await publish(broker, "q", task(1))
+        await take(consumer, 1)
+        with pytest.raises(ConfigurationError, match="'other' must be defined in 'predefined_queues'"):
+            await broker.declare([Queue(name="other")])
+    assert not strict.requests.keys() & {"GetQueueUrl", "ListQueues", "CreateQueue"}
+
+
+async def test_backoff_policy_puts_a_rejected_task_off(strict: StrictSqs) -> None:
+    async with opened(strict) as broker:
+        await broker.declare([Queue(name="q")])
+    url = strict._url_of(strict.queues["q"])
+    predefined = {"q": {"url": url, "backoff_policy": {"1": "7", 2: 9}, "backoff_tasks": ["tests.add"]}}
+    async with opened(strict, predefined_queues=predefined) as broker, consuming(broker, "q") as consumer:
+        await publish(broker, "q", task(1))
+        for seconds in (7, 9):
+            (delivery,) = await take(consumer, 1)
+            letter = WireMessage(body=b"", headers={"task": "tests.add"})
+            assert await consumer.settle([Dead(delivery, letter)]) == []
+            (message,) = strict.queues["q"].messages
+            assert seconds - 1 < message.visible - strict.now() <= seconds
+            strict.advance(seconds)
+
+
+async def test_a_deleted_queue_is_made_again(strict: StrictSqs) -> None:
+    async with opened(strict) as broker, consuming(broker, "q") as consumer:
+        await publish(broker, "q", task(1))
+        await consumer.settle(acks(await take(consumer, 1)))
+        del strict.queues["q"]
+        with pytest.raises(BrokerConnectionError, match="was deleted"):
+            await consumer.receive(1)
+        await publish(broker, "q", task(2))
+        assert numbers(await take(consumer, 1)) == [2]
