@@ -15,7 +15,6 @@ from durability.kit import MakeWorker
 from durability.worker_program import declare_tasks
 from processes import Program
 from servers import RedisServer
-from waiting import Gate
 
 _databases = count(1)
 
@@ -39,11 +38,6 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 def ledger(tmp_path: Path) -> Ledger:
     return Ledger(tmp_path / "ledger")
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Gate:
-    return Gate(tmp_path / "gate")
 
 
 @pytest.fixture

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from asyncq import AsyncQ
 from asyncq.errors import BackendError, BrokerConnectionError
-from chaos.ledger import Ledger
-from durability.kit import duplicates, ids, is_settled, send, send_through_outages, values
+from durability.kit import is_settled, values
 from servers import RedisServer
 from waiting import until
 
 pytestmark = pytest.mark.slow
 
-#: Tasks at a time, and the most settlements that may be under way when a connection breaks.
-_CONCURRENCY, _BATCH = 20, 100
+_CONCURRENCY = 20
 
 
 @pytest.fixture
@@ -77,49 +74,3 @@ async def test_waiting_clients_and_idle_workers_survive_a_restart(
         assert await values([await held.send(number) for number in range(50)]) == list(range(50))
         assert (worker.stats.received, worker.stats.lost) == (61, 0)
         await until(lambda: is_settled(client))
-
-
-async def test_a_backlog_is_worked_off_across_a_restart(
-    client: AsyncQ, ledger: Ledger, server: RedisServer, end: Callable[[], None]
-) -> None:
-    async with client.worker(concurrency=_CONCURRENCY):
-        results = await send(client, range(1000), pause=0.005)
-        waiting = asyncio.ensure_future(values(results))
-        await until(lambda: len(ledger.entries("END")) > 200)
-
-        await asyncio.to_thread(end)
-        await asyncio.to_thread(server.start)
-        back = time.monotonic()
-        ended = len(ledger.entries("END"))
-        # What was held goes on without a server; more than that means that it receives again.
-        await until(lambda: len(ledger.entries("END")) > ended + 2 * _CONCURRENCY)
-        assert time.monotonic() - back < 5
-
-        assert await waiting == list(range(1000))
-        assert ledger.runs("END").keys() == ids(results)
-        assert duplicates(ledger) <= 2 * (_CONCURRENCY + _BATCH)
-        await until(lambda: is_settled(client))
-
-
-async def test_broken_connections_are_made_anew_under_load(client: AsyncQ, ledger: Ledger, server: RedisServer) -> None:
-    kills = 8
-
-    async def cut() -> None:
-        for kill in range(1, kills + 1):
-            await until(lambda kill=kill: len(ledger.entries("END")) > kill * 200)
-            await asyncio.to_thread(_kill_all_connections, server)
-
-    async with client.worker(concurrency=_CONCURRENCY):
-        async with asyncio.TaskGroup() as group:
-            sending = group.create_task(send_through_outages(client, range(2000), pause=0.002))
-            group.create_task(cut())
-        results = sending.result()
-        assert await values(results) == list(range(2000))
-        assert ledger.runs("END").keys() == ids(results)
-        assert duplicates(ledger) <= kills * (_CONCURRENCY + _BATCH)
-        await until(lambda: is_settled(client))
-
-
-def _kill_all_connections(server: RedisServer) -> None:
-    for kind in ("normal", "pubsub"):
-        server.command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")

@@ -11,18 +11,15 @@ from typing import Any
 
 from asyncq import AsyncQ, Context
 from chaos.ledger import Ledger
-from waiting import Gate
 
 
 def declare_tasks(app: AsyncQ, ledger: Ledger) -> None:
     """The tasks of these tests: what they do stands in the ledger."""
 
     @app.task(name="durability.work", acks_late=True)
-    async def work(ctx: Context, number: int, pause: float, gate: str | None = None) -> int:
+    async def work(ctx: Context, number: int, pause: float) -> int:
         ledger.write("START", ctx.task_id)
         await asyncio.sleep(pause)
-        if gate is not None:
-            await Gate(gate).passed()
         ledger.write("END", ctx.task_id)
         return number
 
