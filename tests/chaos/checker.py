@@ -14,6 +14,9 @@ from chaos.ledger import Record
 #: Seconds without an END, while there is work and no fault, that count as silence.
 MOST_SILENCE = 5.0
 
+#: Faults that are told one by one.
+_MOST_SHOWN = 3
+
 #: Seconds over which a rate is measured.
 _WINDOW = 1.0
 
@@ -86,7 +89,8 @@ class Report:
     def __str__(self) -> str:
         counts = f"{self.sent} sent: D {self.duplicates.total()} lost {len(self.lost)} wrong {len(self.wrong)}"
         more = f"recovered {len(self.recovered)} silence {self.silence:.2f} s slowest send {self.slowest_send:.2f} s"
-        return "; ".join([f"{counts} {more}", *map(str, self.faults)])
+        faults = self.faults if len(self.faults) <= _MOST_SHOWN else _worst(self.faults)
+        return "; ".join([f"{counts} {more}", *map(str, faults)])
 
     def check(self, *, duplicates: int, overlap: bool = False, silence: float = MOST_SILENCE) -> None:
         """Raise AssertionError where the bounds that all rows share are not kept, or these are not.
@@ -169,6 +173,17 @@ def examine(evidence: Evidence, *, context: str = "") -> Report:
         records=records,
         context=context,
     )
+
+
+def _worst(faults: Sequence[FaultTimes]) -> list[FaultTimes]:
+    """One that stands for all: the longest of each time."""
+
+    def longest(name: str) -> float | None:
+        return max((time for fault in faults if (time := getattr(fault, name)) is not None), default=None)
+
+    lasted = max(fault.lasted for fault in faults)
+    times = {name: longest(name) for name in ("detected", "first", "rate")}
+    return [FaultTimes(what=f"{len(faults)} times {faults[0].what}, at worst", lasted=lasted, **times)]
 
 
 def _wrong(by_kind: Mapping[str, Sequence[Record]], evidence: Evidence) -> set[str]:
