@@ -11,6 +11,7 @@ import pytest
 
 from asyncq._clock import new_id
 from asyncq.errors import ResultTimeout
+from asyncq.worker._revoker import PATIENCE
 from chaos.gauges import descriptors
 from chaos.ledger import Record
 from chaos.proxy import Proxy
@@ -113,7 +114,8 @@ async def test_f8_who_wants_no_result_does_not_wait_for_a_slow_back_end(
     during = _waits(report.records, slow, healed)
     figures(report, trial, before=before, during=during)
     report.check(duplicates=0)
-    assert during < 2 * before + 0.1
+    # The first batch of each worker finds out that revocations, which are kept there too, take their time.
+    assert during < before + PATIENCE + 0.1
 
 
 async def _rate(trial: Trial, seconds: float) -> float:
