@@ -41,12 +41,19 @@ class StallLadder:
         self._since = 0.0
         #: Started early, or about to hand back what the child held; whoever buries the child goes on with it.
         self.rescue: Rescue | None = None
+        self._is_expected = False
         #: The task that held the loop, once there is a verdict.
         self.culprit: Flight | None = None
 
     @property
     def has_killed(self) -> bool:
         return self._step is _Step.KILLED
+
+    def expect_end(self) -> None:
+        """The child's time runs out, and it may have to be killed: have the rescuer ready."""
+        if not self._is_expected:
+            self._is_expected = True
+            self.rescue = self.rescue or self._open_rescue(self._child)
 
     def stand_down(self) -> None:
         """There is nothing to rescue."""
@@ -74,7 +81,8 @@ class StallLadder:
     def _watch(self, header: Header, now: float) -> None:
         silence = self._child.silence.seconds(now)
         if silence <= SILENT:
-            self.stand_down()
+            if not self._is_expected:
+                self.stand_down()
             return
         culprit = find_culprit(header, self._child.flights())
         if is_stalled(header, culprit, silence, now):

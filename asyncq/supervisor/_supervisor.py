@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 _TICK = 0.2
 #: Seconds from one look at the source files to the next.
 _SCAN = 0.5
+#: Seconds before a child is killed at which the rescuer is started: an end that takes that long has gone wrong.
+_FORESIGHT = 1.5
 #: Seconds that are left for rescues when all children are gone.
 _LAST_RESCUES = 5.0
 #: Exit code of a supervisor that can't do what it is there for.
@@ -144,7 +146,10 @@ class Supervisor:
             self._note_readiness(child, header)
             self._replace_worn_out(child, header)
             self._ladders[child].climb(header, now)
-        if now > child.deadline(header) and not child.is_killed:
+        left = child.deadline(header) - now
+        if left < _FORESIGHT:
+            self._ladders[child].expect_end()
+        if left < 0 and not child.is_killed:
             logger.warning("%s does not end in time: killing it", child.node, extra=child.log_fields)
             child.kill()
 

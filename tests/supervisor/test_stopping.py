@@ -53,6 +53,14 @@ async def test_who_does_not_listen_is_killed_and_nobody_blamed(
     assert (bury["command"]["suspect"], bury["command"]["culprit"]) == (False, 0)
 
 
+async def test_the_rescuer_is_there_when_time_runs_out_and_goes_when_all_ends_well(tmp_path: Path) -> None:
+    async with Supervision(tmp_path, "steady", timeouts=SHORT, rescuer={}) as supervised:
+        await supervised.happened("ready")
+        supervised.signal(signal.SIGTERM)
+        assert await supervised.ended() == 0
+    assert [entry["event"] for entry in supervised.entries(who="rescuer")] == ["started", "dismissed"]
+
+
 async def test_a_child_that_still_imports_ends_at_once(tmp_path: Path) -> None:
     async with Supervision(tmp_path, "silent_start") as supervised:
         await supervised.happened("importing")
