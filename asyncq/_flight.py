@@ -18,6 +18,7 @@ import os
 import struct
 import tempfile
 import time
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -47,6 +48,7 @@ _HEADER_SIZE = 4096
 # stage, ignore_result, length of the text, monotonic start, monotonic hard limit (infinity: none), and as much of the
 # text as nearly every task has, so that one call writes it all; more of it may follow.
 _SLOT = struct.Struct("=BBHdd236s")
+_pack_slot = _SLOT.pack_into
 _FIELDS = struct.Struct("=BBHdd")
 _SHORT_TEXT = _SLOT.size - _FIELDS.size
 _SLOT_SIZE = 2048
@@ -195,9 +197,8 @@ class FlightRecorder:
         if not self.on_loop[0]:
             self.on_loop[0] = slot
 
-    def enter(
+    def enter(  # noqa: PLR0917 - every task passes here, and names of arguments take time
         self,
-        *,
         task_id: str,
         task: str,
         queue: str,
@@ -208,19 +209,22 @@ class FlightRecorder:
         ignore_result: bool,
     ) -> int:
         """A task begins; returns its slot, 0 when there is none left (it is then nobody's suspect)."""
-        if not self._free:
+        free = self._free
+        if not free:
             return 0
         text = f"{task_id}{_SEPARATOR}{task}{_SEPARATOR}{queue}{_SEPARATOR}{tag}".encode(errors="replace")
-        if len(text) > _LONGEST_TEXT:
+        length = len(text)
+        if length > _LONGEST_TEXT:
             text = f"{task_id}{_SEPARATOR}{task}{_SEPARATOR}{queue}{_SEPARATOR}".encode(errors="replace")
-            if len(text) > _LONGEST_TEXT:
+            length = len(text)
+            if length > _LONGEST_TEXT:
                 return 0
-        slot = self._free.pop()
+        slot = free.pop()
         start = _BEFORE + slot * _SLOT_SIZE
         memory = self._memory
-        _SLOT.pack_into(memory, start, _FREE, ignore_result, len(text), started_at, deadline, text)
-        if len(text) > _SHORT_TEXT:
-            memory[start + _SLOT.size : start + _FIELDS.size + len(text)] = text[_SHORT_TEXT:]
+        _pack_slot(memory, start, _FREE, ignore_result, length, started_at, deadline, text)
+        if length > _SHORT_TEXT:
+            memory[start + _SLOT.size : start + _FIELDS.size + length] = text[_SHORT_TEXT:]
         # Last: a process that dies in between leaves a slot that is still free.
         memory[start] = _ACKNOWLEDGED if acknowledged else _RUNNING
         return slot
@@ -235,6 +239,13 @@ class FlightRecorder:
         if slot:
             self._memory[_BEFORE + slot * _SLOT_SIZE] = _FREE
             self._free.append(slot)
+
+    def leave_together(self, slots: Sequence[int]) -> None:
+        """Several of them are nobody's business any more."""
+        memory = self._memory
+        for slot in slots:
+            memory[_BEFORE + slot * _SLOT_SIZE] = _FREE
+        self._free += slots
 
     def count_ended(self, number: int = 1) -> None:
         """Tasks have come to an end."""

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 
 from asyncq._flight import FlightRecorder
-from asyncq.driver import Ack, Broker, Park, Publication, StoredResult
+from asyncq.driver import Ack, Broker, Park, Publication, Settlement, StoredResult
 from asyncq.errors import BackendError, BrokerConnectionError, BrokerError, BrokerFull, PublishError
 from asyncq.worker._attempt import Attempt
 from asyncq.worker._backoff import Backoff
@@ -126,19 +126,23 @@ class Concluder:
             await self._files.end([c for c in conclusions if not (id(c) in refused or _is_lost(c))])
         if refused:
             conclusions = [conclusion for conclusion in conclusions if id(conclusion) not in refused]
-        if self._wear is not None:
-            self._wear.count(sum(c.attempt is not None and c.state != "INTERRUPTED" for c in conclusions))
+        flights, ended = self._flights, 0
         for conclusion in conclusions:
             if conclusion.attempt is not None and conclusion.attempt.lost:
                 self._drop(conclusion.attempt)
                 continue
             self._journal.write(conclusion)
             self._give_back_claim(conclusion)
-            slot = 0 if self._flights is None else self._land(conclusion, self._flights)
+            slot = 0
+            if flights is not None and conclusion.attempt is not None:
+                slot = _land(conclusion.attempt, conclusion.settlement, flights)
+                ended += conclusion.state != "INTERRUPTED"
             if conclusion.settlement is not None:
                 self._settler.put(conclusion.settlement, slot=slot)
                 if isinstance(conclusion.settlement, Park):
                     self._maintenance.due(conclusion.settlement.until)
+        if self._wear is not None:
+            self._wear.count(ended)
 
     def _drop(self, attempt: Attempt) -> None:
         """Nothing follows from it: somebody else has the delivery."""
@@ -146,19 +150,6 @@ class Concluder:
         if self._flights is not None:
             self._flights.leave(attempt.slot)
             attempt.slot = 0
-
-    def _land(self, conclusion: Conclusion, flights: FlightRecorder) -> int:
-        """Tell the flight table what is left to do for a task; return its slot where that is to be settled."""
-        attempt = conclusion.attempt
-        if attempt is None:
-            return 0
-        slot, attempt.slot = attempt.slot, 0
-        if conclusion.settlement is None:
-            flights.leave(slot)
-            return 0
-        if type(conclusion.settlement) is Ack:  # anything else must happen, and can't be left to those who clean up
-            flights.conclude(slot)
-        return slot
 
     async def _confirm(self, conclusions: Sequence[Conclusion]) -> None:
         """Make sure that these are still ours, before anything is said of them; mark those that are lost.
@@ -249,6 +240,18 @@ class Concluder:
         for publication in publications:
             if publication.not_before is not None:
                 self._maintenance.due(publication.not_before)
+
+
+def _land(attempt: Attempt, settlement: Settlement | None, flights: FlightRecorder) -> int:
+    """Tell the flight table what is left to do for a task; return its slot where that is to settle it."""
+    slot = attempt.slot
+    attempt.slot = 0
+    if type(settlement) is Ack:  # anything else must happen, and can't be left to those who clean up
+        flights.conclude(slot)
+    elif settlement is None:
+        flights.leave(slot)
+        return 0
+    return slot
 
 
 def _is_lost(conclusion: Conclusion) -> bool:

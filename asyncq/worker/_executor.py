@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from asyncq._context import Context, current_context
-from asyncq._flight import FlightRecorder, monotonic
+from asyncq._flight import FlightRecorder
 from asyncq._middleware import AroundRun
 from asyncq.driver import Ack, Clock
 from asyncq.errors import TimeLimitExceeded
@@ -207,7 +207,18 @@ class Executor:
         current_context.set(context)  # in this asyncio task's own copy of the variables
         attempt.started_at = self._clock.monotonic()
         if self._flights is not None:
-            attempt.slot = _take_off(attempt, self._flights)
+            message, limit = attempt.message, attempt.time_limit
+            attempt.slot = self._flights.enter(
+                message.id,
+                message.task,
+                delivery.queue,
+                delivery.tag,
+                attempt.started_at,  # a supervised worker goes by the machine's own clock, as the table does
+                math.inf if limit is None else attempt.started_at + limit,
+                attempt.acknowledged,
+                # Of a failure, which is all that somebody else may have to store for it.
+                attempt.ignore_result and not program.store_errors,
+            )
         if attempt.time_limit is not None:
             verdict = Failed(TimeLimitExceeded(attempt.time_limit))
             attempt.timer = asyncio.get_running_loop().call_later(attempt.time_limit, self._force, attempt, verdict)
@@ -322,19 +333,3 @@ class Executor:
         if attempt.interrupted and isinstance(outcome, Failed) and outcome.retryable:
             return Interrupted()  # whatever the cancellation became on its way out
         return outcome
-
-
-def _take_off(attempt: Attempt, flights: FlightRecorder) -> int:
-    """Enter it into the flight table; return its slot."""
-    message, delivery, now = attempt.message, attempt.delivery, monotonic()
-    return flights.enter(
-        task_id=message.id,
-        task=message.task,
-        queue=delivery.queue,
-        tag=delivery.tag,
-        started_at=now,
-        deadline=math.inf if attempt.time_limit is None else now + attempt.time_limit,
-        acknowledged=attempt.acknowledged,
-        # Of a failure, which is all that somebody else may have to store for it.
-        ignore_result=attempt.ignore_result and not attempt.program.store_errors,
-    )

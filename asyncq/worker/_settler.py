@@ -113,11 +113,11 @@ class Settler:
 
     def _finish(self, batch: list[_Pending], lost: list[Delivery]) -> None:
         gone = {delivery.tag for delivery in lost} if lost else ()
+        if self._flights is not None:
+            self._flights.leave_together([pending.slot for pending in batch if pending.slot])
         for pending in batch:
             delivery = pending.settlement.delivery
             self._leases.drop(delivery)
-            if pending.slot and self._flights is not None:
-                self._flights.leave(pending.slot)
             ours = delivery.tag not in gone
             if pending.done is not None and not pending.done.done():
                 # Gone within its lease: it was settled by us, and only the reply to that was lost.
