@@ -25,7 +25,9 @@ from __future__ import annotations
 import os
 import time
 import weakref
-from collections import Counter
+from collections import Counter, defaultdict
+from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
@@ -54,6 +56,9 @@ class Record(NamedTuple):
     detail: str
 
 
+_MOMENT = attrgetter("monotonic")
+
+
 class Ledger:
     """A ledger to write in, from any number of processes and threads, and to read at any moment."""
 
@@ -61,7 +66,7 @@ class Ledger:
         self.path = Path(path)
         self._descriptor: tuple[int, int] | None = None
         self._read: dict[Path, int] = {}
-        self._records: list[Record] = []
+        self._records: defaultdict[str, list[Record]] = defaultdict(list)
 
     def write(
         self, kind: str, task_id: str = "-", detail: str = "", *, attempt: int = 0, tag: str = "", generation: int = 0
@@ -75,10 +80,13 @@ class Ledger:
     def entries(self, kind: str | None = None) -> list[Record]:
         """All records so far, or those of one kind, in the order of time."""
         self._read_on()
-        return [record for record in self._records if kind is None or record.kind == kind]
+        if kind is not None:
+            return list(self._records[kind])
+        return sorted(chain(*self._records.values()), key=_MOMENT)
 
     def count(self, kind: str) -> int:
-        return len(self.entries(kind))
+        self._read_on()
+        return len(self._records[kind])
 
     def ids(self, kind: str) -> set[str]:
         """Tasks that have such a record."""
@@ -104,16 +112,18 @@ class Ledger:
 
     def _read_on(self) -> None:
         """Read what was written since the last look: tests look often."""
-        fresh: list[Record] = []
+        grown: set[str] = set()
         for path in self.path.glob("*.ledger"):
             with path.open("rb") as file:
                 file.seek(self._read.get(path, 0))
                 lines = file.read().splitlines(keepends=True)
             complete = [line for line in lines if line.endswith(b"\n")]
             self._read[path] = self._read.get(path, 0) + sum(map(len, complete))
-            fresh += map(_parse, complete)
-        if fresh:
-            self._records = sorted([*self._records, *fresh], key=lambda record: record.monotonic)
+            for record in map(_parse, complete):
+                self._records[record.kind].append(record)
+                grown.add(record.kind)
+        for kind in grown:
+            self._records[kind].sort(key=_MOMENT)
 
 
 def _parse(line: bytes) -> Record:

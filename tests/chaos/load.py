@@ -120,8 +120,8 @@ class Reader:
         return found
 
     async def _look(self) -> None:
-        wanted = [record.task_id for record in self._ledger.entries("TRY") if record.task_id not in self._seen]
-        for task_id, result in (await self.results(wanted)).items():
+        wanted = self._ledger.ids("END") - self._seen
+        for task_id, result in (await self.results(sorted(wanted))).items():
             if result.partition(" ")[0] in READY_STATES:
                 self._seen.add(task_id)
                 self._ledger.write("STORED", task_id, result)
