@@ -17,6 +17,9 @@ from asyncq.worker._processes import ProcessDied, ProcessPool
 
 logger = logging.getLogger(__name__)
 
+#: Seconds that a new process gets to import the app.
+_IMPORTING = 60.0
+
 
 class QuarantineCaller:
     """Runs suspects, `async def` and `def`, one at a time in a process that it keeps for them.
@@ -64,8 +67,9 @@ class QuarantineCaller:
         """Import its module there. An import that fails or dies is not the task's doing."""
         fn = attempt.program.definition.fn
         try:
-            if await self._processes.run(prepare, fn.__module__, fn.__qualname__):
-                return True
+            async with asyncio.timeout(_IMPORTING):
+                if await self._processes.run(prepare, fn.__module__, fn.__qualname__):
+                    return True
             reason: object = "there is no task under its name"
         except Exception as error:  # noqa: BLE001 - what a module raises when it is imported may be anything
             reason = error
