@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator
 
@@ -11,6 +12,10 @@ from asyncq.worker._executor import Executor
 from asyncq.worker._flow import Flow
 from asyncq.worker._rate_gate import LocalBuckets
 from asyncq.worker._settler import Settler
+
+#: Seconds that a delivery waits for a slot. What is taken ahead should begin within one; when what runs lasts longer
+#: than was thought, another worker may have a slot at once, and this one perhaps none for hours.
+_PATIENCE = 1.0
 
 #: Suspects that wait here until quarantine is free. Others may take the rest: they are parked, and come again.
 _MOST_SUSPECTS = 32
@@ -38,7 +43,9 @@ class Dispatcher:
         self._flow = flow
         self._clock = clock
         self._park_due = park_due
-        self._waiting: deque[Attempt] = deque()
+        #: Each with the monotonic second since when it has waited.
+        self._waiting: deque[tuple[float, Attempt]] = deque()
+        self._lined_up = asyncio.Event()
         #: Name of a full task -> its calls that wait.
         self._of_full: dict[str, deque[Attempt]] = {}
         self._turns = LocalBuckets(clock)
@@ -50,8 +57,9 @@ class Dispatcher:
         elif self._flow.slots > 0 and not self._waiting:
             self._executor.start(attempt)
         else:
-            self._waiting.append(attempt)
+            self._waiting.append((self._clock.monotonic(), attempt))
             self._flow.waiting += 1
+            self._lined_up.set()
 
     async def run(self) -> None:
         """Start what waits whenever something has ended."""
@@ -60,16 +68,33 @@ class Dispatcher:
             for attempt in self._startable():
                 self._executor.start(attempt)
 
+    async def return_overdue(self) -> None:
+        """Return what waits to its queue, once it has waited for too long: in order, and what would wait longer too."""
+        while True:
+            await self._lined_up.wait()
+            if not self._waiting:
+                self._lined_up.clear()
+            elif (left := self._waiting[0][0] + _PATIENCE - self._clock.monotonic()) > 0:
+                await asyncio.sleep(left)
+            else:
+                self._give_back_waiting()
+
     def give_back(self) -> None:
         """Return what has not started to its queue, unblamed, in order."""
-        for line in [self._waiting, *self._of_full.values()]:
+        self._give_back_waiting()
+        for line in self._of_full.values():
             for attempt in line:
                 self._settler.put(GiveBack(attempt.delivery))
-        self._flow.stats.handed_back += len(self._waiting) + self._flow.aside
-        self._flow.waiting -= len(self._waiting)
+        self._flow.stats.handed_back += self._flow.aside
         self._flow.aside = 0
-        self._waiting.clear()
         self._of_full.clear()
+
+    def _give_back_waiting(self) -> None:
+        for _, attempt in self._waiting:
+            self._settler.put(GiveBack(attempt.delivery))
+        self._flow.stats.handed_back += len(self._waiting)
+        self._flow.waiting -= len(self._waiting)
+        self._waiting.clear()
 
     def _startable(self) -> Iterator[Attempt]:
         for name, line in list(self._of_full.items()):
@@ -79,7 +104,7 @@ class Dispatcher:
             if not line:
                 del self._of_full[name]
         while self._waiting and self._flow.slots > 0:
-            attempt = self._waiting.popleft()
+            _, attempt = self._waiting.popleft()
             self._flow.waiting -= 1
             if self._is_full(attempt):
                 self._line_up(attempt)

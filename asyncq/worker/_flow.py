@@ -42,8 +42,8 @@ class Prefetch:
     """How many deliveries to take beyond what can start at once.
 
     As many as the last second's rate can start in a second, so that a fast task never waits for the network; none where
-    tasks last longer than a second on average, so that other workers get what this one could only sit on, and none as
-    long as nothing is known. A second is cut short when as many have ended as may run at once.
+    tasks last longer than a second on average, or none has ended within one, so that other workers get what this one
+    could only sit on. A second is cut short when as many have ended as may run at once.
     """
 
     def __init__(self, concurrency: int, clock: Clock) -> None:
@@ -63,9 +63,10 @@ class Prefetch:
 
     def allowance(self) -> int:
         elapsed = self._clock.monotonic() - self._since
-        if self._ended and (elapsed >= 1.0 or self._ended >= self._concurrency):
-            self.mean_runtime = self._runtime / self._ended
-            if self.mean_runtime > 1.0:
+        if elapsed >= 1.0 or self._ended >= self._concurrency:
+            if self._ended:
+                self.mean_runtime = self._runtime / self._ended
+            if not self._ended or self.mean_runtime > 1.0:
                 self._allowance = 0
             elif self._ended >= self._concurrency * elapsed:
                 self._allowance = self._concurrency

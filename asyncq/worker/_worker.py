@@ -246,6 +246,7 @@ class Worker:
             async with anyio.create_task_group() as concluding:
                 concluding.start_soon(parts.concluder.run)
                 concluding.start_soon(parts.dispatcher.run)
+                concluding.start_soon(parts.dispatcher.return_overdue)
                 concluding.start_soon(parts.gate.run)
                 for loop in (parts.files, parts.suspects):
                     if loop is not None:

@@ -81,9 +81,9 @@ class Window(RuleBasedStateMachine):
             assert room == 0
             return
         elapsed = self.clock.now - self.since
-        if self.runtimes and (elapsed >= 1 or len(self.runtimes) >= self.concurrency):
+        if elapsed >= 1 or len(self.runtimes) >= self.concurrency:
             per_second = len(self.runtimes) / max(elapsed, 1e-9)
-            is_slow = sum(self.runtimes) / len(self.runtimes) > 1
+            is_slow = not self.runtimes or sum(self.runtimes) / len(self.runtimes) > 1
             self.allowed = 0 if is_slow else max(1, min(per_second, self.concurrency))
             self.runtimes, self.since = [], self.clock.now
         assert room >= self.concurrency - held, "a free slot is not asked for"

@@ -116,6 +116,7 @@ def early_is_late(patch: pytest.MonkeyPatch) -> None:
 def what_starts_is_not_asked_whether_the_worker_stops(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Executor, "refuse_starts", lambda self: None)
     patch.setattr(Dispatcher, "give_back", lambda self: None)
+    patch.setattr("asyncq.worker._dispatcher._PATIENCE", 3600.0)  # so that more stands there when it stops
 
 
 def more_run_than_may(patch: pytest.MonkeyPatch) -> None:

@@ -91,6 +91,45 @@ def test_prefetch_is_what_a_second_can_start_and_nothing_for_long_tasks() -> Non
     assert prefetch.allowance() == 0  # nothing has ended since, so nothing new is known
 
 
+def test_prefetch_is_nothing_when_no_slot_has_come_free_for_a_second() -> None:
+    clock = Hands()
+    prefetch = Prefetch(10, clock)
+    for _ in range(10):
+        prefetch.note(0.01)
+    clock.now += 0.5
+    assert prefetch.allowance() == 10
+    clock.now += 0.9
+    assert prefetch.allowance() == 10
+    clock.now += 0.1
+    assert prefetch.allowance() == 0
+
+
+async def test_what_waits_behind_long_tasks_goes_to_a_worker_with_a_free_slot(bench: Bench) -> None:
+    release = asyncio.Event()
+
+    async def quick() -> None:
+        pass
+
+    async def holds() -> None:
+        await release.wait()
+
+    bench.task(quick)
+    bench.task(holds)
+    async with bench.worker(concurrency=2) as busy:
+        for _ in range(4):
+            await bench.final(await bench.send("quick"))  # nothing is prefetched before a rate is known
+        held = [await bench.send("holds") for _ in range(2)]
+        behind = [await bench.send("quick") for _ in range(2)]
+        await bench.until(lambda depth: not depth.ready)
+        async with bench.worker(concurrency=2):
+            for task_id in behind:
+                await bench.final(task_id)
+        assert busy.stats.handed_back == 2
+        release.set()
+        for task_id in held:
+            await bench.final(task_id)
+
+
 def test_fast_tasks_are_known_as_soon_as_all_slots_were_used_once() -> None:
     clock = Hands()
     prefetch = Prefetch(100, clock)
