@@ -1,4 +1,4 @@
-"""What became of the tasks that were under way when their process ended."""
+"""What became of the tasks that were under way when their processes ended."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Collection, Sequence
 from chaos.ledger import Record
 
 
-def interrupted(records: Sequence[Record], pids: Collection[int]) -> set[str]:
-    """Tasks that these processes have begun and never ended."""
+def unfinished(records: Sequence[Record], pids: Collection[int]) -> set[str]:
+    """Tasks that these processes have begun and not brought to their ends."""
     begun: set[str] = set()
     for record in records:
         if record.pid in pids and record.kind == "START":
             begun.add(record.task_id)
-        elif record.pid in pids and record.kind == "END":
+        elif record.pid in pids and record.kind == "END" and record.detail != "interrupted":
             begun.discard(record.task_id)
     return begun
 
 
 def begun_again(records: Sequence[Record], pids: Collection[int], moment: float) -> list[float]:
-    """For each task that these processes, which died at that moment, have left: seconds until another began it.
+    """For each task that these processes, which were gone at that moment, have left: seconds until another began it.
 
     In the order of time. Raises AssertionError when one was never begun again.
     """
@@ -30,12 +30,12 @@ def begun_again(records: Sequence[Record], pids: Collection[int], moment: float)
 
 
 def never_begun_again(records: Sequence[Record], pids: Collection[int]) -> set[str]:
-    """What these processes have begun and not ended, and nobody else has begun so far."""
-    return interrupted(records, pids) - _begun_elsewhere(records, pids).keys()
+    """What these processes have begun and not finished, and nobody else has begun so far."""
+    return unfinished(records, pids) - _begun_elsewhere(records, pids).keys()
 
 
 def _begun_elsewhere(records: Sequence[Record], pids: Collection[int]) -> dict[str, float]:
-    left = interrupted(records, pids)
+    left = unfinished(records, pids)
     again: dict[str, float] = {}
     for record in records:
         if record.kind == "START" and record.task_id in left and record.pid not in pids:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import AsyncIterator, Generator
 from contextlib import contextmanager
 from secrets import token_hex
@@ -88,6 +89,14 @@ def declare_tasks(app: AsyncQ, ledger: Ledger) -> None:
         """The standard load's: it waits, and has one effect."""
         with run_on_record(ledger, ctx, pause, body) as value:
             await asyncio.sleep(pause)
+            ledger.write("EFFECT", ctx.task_id)
+        return value
+
+    @app.task(name="chaos.toil")
+    def toil(ctx: Context, pause: float, body: str) -> str:
+        """The same in a thread, where nobody can end it."""
+        with run_on_record(ledger, ctx, pause, body) as value:
+            time.sleep(pause)
             ledger.write("EFFECT", ctx.task_id)
         return value
 

@@ -84,12 +84,6 @@ def declare_perils(app: AsyncQ, ledger: Ledger) -> None:
             except asyncio.CancelledError:
                 ledger.write("PERIL", ctx.task_id, "cancelled")
 
-    @app.task(name="chaos.lingers", max_retries=0)
-    def lingers(ctx: Context, seconds: float) -> None:
-        """A thread that nobody can end."""
-        begin(ctx)
-        time.sleep(seconds)
-
     @app.task(name="chaos.hoards", max_retries=0)
     async def hoards(ctx: Context, seconds: float) -> int:
         """Opens sockets until there are no descriptors left, and keeps them for so long."""
