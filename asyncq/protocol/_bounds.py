@@ -1,4 +1,4 @@
-"""How deep a document may nest, answered before a decoder recurses into it.
+"""How deep a document may nest and how much it may hold, answered before a decoder recurses into it.
 
 A decoder gives up at about a thousand levels with a RecursionError, sooner when it is called deep in the stack, also
 inside fields that it would skip (reliability.md, M11). So the depth is bounded first, without a loop over bytes.
@@ -10,6 +10,8 @@ from array import array
 from collections.abc import Iterable
 from itertools import accumulate, chain
 from typing import cast
+
+from asyncq.protocol._types import Limits
 
 _STRUCTURE = b'[]{}"'
 _OTHER_BYTES = bytes(byte for byte in range(256) if byte not in _STRUCTURE)
@@ -27,11 +29,7 @@ def json_nests_deeper(raw: bytes, depth: int) -> bool:
     """
     if raw.count(b"[") + raw.count(b"{") <= depth:
         return False
-    # Escapes go first, so that every quote left opens or closes a string; then all but brackets and quotes; then the
-    # strings. Taking out two quotes that stand side by side never changes what is inside a string and what is not, and
-    # keeps the split short.
-    quoted = raw.replace(b"\\\\", b"").replace(b'\\"', b"").translate(_ONE_KIND, _OTHER_BYTES)
-    brackets = b"".join(quoted.replace(b'""', b"").split(b'"')[::2])
+    brackets = _brackets(raw)
     if b"[" * (depth + 1) in brackets:
         return True
     peeled_levels = 0
@@ -44,6 +42,31 @@ def json_nests_deeper(raw: bytes, depth: int) -> bool:
         brackets = peeled
         peeled_levels += 1
     return peeled_levels > depth
+
+
+def json_excess(raw: bytes, limits: Limits) -> str | None:
+    """What is wrong with the size of a JSON document in a few words; None when it may be decoded."""
+    if json_nests_deeper(raw, limits.max_depth):
+        return f"is nested deeper than {limits.max_depth} levels"
+    if json_holds_more(raw, limits.max_containers):
+        return f"has more than {limits.max_containers} arrays and objects"
+    return None
+
+
+def json_holds_more(raw: bytes, containers: int) -> bool:
+    """Whether a JSON document has more arrays and objects than `containers`. As exact as `json_nests_deeper`."""
+    if len(raw) <= 2 * containers or raw.count(b"[") + raw.count(b"{") <= containers:
+        return False
+    return _brackets(raw).count(b"[") > containers
+
+
+def _brackets(raw: bytes) -> bytes:
+    """The brackets of a JSON document that stand outside of strings, all of one kind."""
+    # Escapes go first, so that every quote left opens or closes a string; then all but brackets and quotes; then the
+    # strings. Taking out two quotes that stand side by side never changes what is inside a string and what is not, and
+    # keeps the split short.
+    quoted = raw.replace(b"\\\\", b"").replace(b'\\"', b"").translate(_ONE_KIND, _OTHER_BYTES)
+    return b"".join(quoted.replace(b'""', b"").split(b'"')[::2])
 
 
 def _deepest(brackets: bytes) -> int:

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from asyncq.errors import DecodeError
-from asyncq.protocol._bounds import json_nests_deeper
+from asyncq.protocol._bounds import json_excess
 from asyncq.protocol._headers import TaskHeaders
 from asyncq.protocol._json import MARKER, decode_json, encode_json, encode_text
 from asyncq.protocol._types import DEFAULT_LIMITS, Limits, Properties, WireMessage
@@ -115,8 +115,8 @@ def decode_envelope(raw: bytes, *, limits: Limits = DEFAULT_LIMITS) -> WireMessa
     """
     check_size(raw, limits)
     try:
-        if json_nests_deeper(raw, limits.max_depth):
-            raise DecodeError(f"the envelope is nested deeper than {limits.max_depth} levels")
+        if excess := json_excess(raw, limits):
+            raise DecodeError(f"the envelope {excess}")
         envelope = None if MARKER in raw else _typed_envelope(raw)
         if envelope is None:
             envelope = _lenient_envelope(decode_json(raw, limits))
@@ -138,7 +138,7 @@ def decode_envelope(raw: bytes, *, limits: Limits = DEFAULT_LIMITS) -> WireMessa
 
 def decode_task_envelope(raw: bytes, limits: Limits) -> TaskEnvelope | None:
     """The same for a task's message, several times as fast; None when anything about it is unusual or wrong."""
-    if len(raw) > limits.max_message_bytes or json_nests_deeper(raw, limits.max_depth):
+    if len(raw) > limits.max_message_bytes or json_excess(raw, limits):
         return None
     # Each header has a colon and takes five bytes at least: mostly the length alone tells that there are few enough.
     if len(raw) > 5 * limits.max_headers and raw.count(b":") > limits.max_headers:

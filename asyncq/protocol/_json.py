@@ -23,7 +23,7 @@ from typing import Any, TypeVar, cast
 import msgspec
 
 from asyncq.errors import DecodeError, EncodeError
-from asyncq.protocol._bounds import json_nests_deeper
+from asyncq.protocol._bounds import json_excess, json_holds_more, json_nests_deeper
 from asyncq.protocol._types import DEFAULT_LIMITS, Limits
 
 _T = TypeVar("_T")
@@ -41,10 +41,10 @@ _ATOMS = frozenset({str, int, bool, type(None)})
 def dumps(value: object, *, limits: Limits = DEFAULT_LIMITS) -> bytes:
     """Encode a value as Celery's extended JSON, in UTF-8. Separators carry no blanks, unless markers are needed.
 
-    What comes out can be decoded again: it nests no deeper than `limits.max_depth`, and a dict of the user's own that
-    looks like a marker and is none is refused.
+    What comes out can be decoded again: it nests no deeper than `limits.max_depth` and holds no more lists and dicts
+    than a decoder takes, and a dict of the user's own that looks like a marker and is none is refused.
 
-    Raises EncodeError when a type has no encoding, when the value contains itself or nests too deep.
+    Raises EncodeError when a type has no encoding, when the value contains itself, nests too deep or holds too much.
     """
     return encode_json(value, limits.max_depth)
 
@@ -66,7 +66,7 @@ def encode_json(value: object, depth: int) -> bytes:
     """As `dumps`, for a value that will stand inside something: it may nest `depth` levels."""
     try:
         if _is_plain(value, depth):
-            return _encode_any(value)
+            return _within_bounds(_encode_any(value))
     except (UnicodeEncodeError, ValueError, OverflowError):
         pass  # lone surrogates, integers of more digits than Python converts: `json` knows, or says what is wrong
     data = _encode(value)
@@ -77,13 +77,20 @@ def encode_json(value: object, depth: int) -> bytes:
             _loads_stdlib(data)
         except DecodeError as exc:
             raise EncodeError(f"could not be decoded again: {exc}") from exc
+    return _within_bounds(data)
+
+
+def _within_bounds(data: bytes) -> bytes:
+    most = DEFAULT_LIMITS.max_containers
+    if json_holds_more(data, most):
+        raise EncodeError(f"more than {most} lists and dicts")
     return data
 
 
 def decode_json(raw: bytes, limits: Limits) -> Any:  # a user's value: of any type
     """As `loads`, for bytes whose size somebody else has bounded and within a door that catches RecursionError."""
-    if json_nests_deeper(raw, limits.max_depth):
-        raise DecodeError(f"JSON is nested deeper than {limits.max_depth} levels")
+    if excess := json_excess(raw, limits):
+        raise DecodeError(f"JSON {excess}")
     if MARKER not in raw:
         try:
             return _decode_any(raw)

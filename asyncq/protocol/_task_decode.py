@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from asyncq.errors import DecodeError
-from asyncq.protocol._bounds import json_nests_deeper
+from asyncq.protocol._bounds import json_excess
 from asyncq.protocol._compression import decompress
 from asyncq.protocol._envelope import check_size, decode_envelope, decode_task_envelope
 from asyncq.protocol._headers import (
@@ -154,7 +154,7 @@ def _open_body(wire: WireMessage, headers: TaskHeaders, limits: Limits, accept: 
 
 def _typed_call(raw: bytes, limits: Limits) -> _Call | None:
     """The three parts of a JSON body; None when it is something else, broken, or takes a closer look."""
-    if MARKER in raw or json_nests_deeper(raw, limits.max_depth):
+    if MARKER in raw or json_excess(raw, limits):
         return None
     try:
         call = _decode_call(raw)

@@ -19,6 +19,9 @@ class Limits(Struct, frozen=True):
     max_ratio: int = 200
     #: Nested arrays and objects.
     max_depth: int = 64
+    #: Arrays and objects in one JSON document: many tiny ones take far more time and memory than their bytes. Five for
+    #: each of `max_links` signatures.
+    max_containers: int = 500_000
     #: Headers of one message.
     max_headers: int = 256
     #: Signatures in one of a message's lists of links (`callbacks`, `errbacks`, `chain`).

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import golden
-from asyncq.errors import DecodeError
+from asyncq.errors import DecodeError, EncodeError
 from asyncq.protocol import (
     Limits,
     ResultRecord,
@@ -28,6 +28,7 @@ from asyncq.protocol import (
     decode_envelope,
     decode_result,
     decode_task,
+    dumps,
     encode_envelope,
     loads,
 )
@@ -284,6 +285,46 @@ def test_size_is_bounded_before_anything_is_decoded() -> None:
             decode(b"[" * 101, limits=limits)
     with pytest.raises(DecodeError, match="101 bytes"):
         decode_task(WireMessage(b"[" * 101, {"task": "t", "id": "i"}), limits=limits)
+
+
+_MANY = {
+    "arrays": b"[" + b"[]," * 1000 + b"0]",
+    "objects": b"[" + b'{"a":1},' * 1000 + b"0]",
+    "never closed": b"[" + b"[1]," * 1000,
+    "beside brackets in strings": b"[" + b'"[",{},' * 1000 + b"0]",
+}
+
+
+@pytest.mark.parametrize("name", _MANY)
+@pytest.mark.parametrize("place", ["alone", "a header", "the body"])
+def test_the_number_of_arrays_and_objects_is_bounded(name: str, place: str) -> None:
+    many = _MANY[name]
+    if place == "a header":
+        envelope = json.loads(_ENVELOPES[0])
+        envelope["headers"]["unknown"] = "HERE"
+        raw = json.dumps(envelope).encode().replace(b'"HERE"', many)
+    else:
+        raw = b"[" + many + b", {}, {}]"
+    wire = WireMessage(raw, {"task": "t", "id": "i"})
+    decode = {"alone": lambda: loads(raw, limits=limits), "a header": lambda: decode_task(raw, limits=limits)}.get(
+        place, lambda: decode_task(wire, limits=limits)
+    )
+    limits = Limits(max_containers=1000)
+    with pytest.raises(DecodeError, match="more than 1000 arrays and objects"):
+        decode()
+
+
+def test_brackets_in_strings_do_not_count() -> None:
+    text = json.dumps([["[{" * 2000, '\\"[' * 500], *[[]] * 98])
+    assert loads(text.encode(), limits=Limits(max_containers=100)) == json.loads(text)
+    with pytest.raises(DecodeError):
+        loads(text.encode(), limits=Limits(max_containers=99))
+
+
+def test_what_could_not_be_decoded_again_is_not_encoded() -> None:
+    assert len(loads(dumps([[]] * 499_999))) == 499_999
+    with pytest.raises(EncodeError, match="more than 500000 lists and dicts"):
+        dumps([[]] * 500_000)
 
 
 @pytest.mark.parametrize("count", [256, 257, 5000])
