@@ -45,7 +45,11 @@ class Wear:
         """To be called several times a second."""
         self._flights.beat()
         self._beats += 1
-        if self._max_memory is not None and self._beats % _BEATS == 0 and (held := resident_kib()) > self._max_memory:
+        # A limit below what an idle process takes must not keep every process from doing anything.
+        if self._max_memory is None or self._beats % _BEATS or not self._flights.ended:
+            return
+        held = resident_kib()
+        if held > self._max_memory:
             self._condemn(f"it holds {held:,} KiB of memory (max_memory_per_child)")
 
 

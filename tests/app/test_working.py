@@ -65,6 +65,31 @@ def test_settings_reach_the_worker() -> None:
     assert setup.limits.max_message_bytes == 1000
 
 
+def test_a_blocked_loop_is_given_up_before_others_run_its_tasks() -> None:
+    def stall_timeout(**settings: Any) -> float:
+        return setup_of(AsyncQ("shop", broker="memory://", **settings)).stall_timeout
+
+    assert stall_timeout() == 30.0
+    assert stall_timeout(lease=600) == 30.0
+    assert stall_timeout(lease=20) == 10.0
+    assert stall_timeout(lease=20, stall_timeout=15) == 15.0
+    with pytest.raises(ConfigurationError, match=r"stall_timeout \(20 s\) must be less than the lease \(20 s\)"):
+        stall_timeout(lease=20, stall_timeout=20)
+
+
+def test_its_loop_is_watched_and_ends_the_process_only_where_that_is_asked_for() -> None:
+    queue = AsyncQ("shop", broker="memory://", drain_timeout=7, max_deliveries=3)
+    setup = setup_of(queue)
+    assert (setup.watch, setup.watchdog) == (True, False)
+    assert (setup.drain_timeout, setup.max_deliveries) == (7.0, 3)
+    assert setup_of(queue, watchdog=True).watchdog
+
+
+def test_an_embedded_worker_cannot_be_replaced() -> None:
+    with pytest.raises(TypeError, match="unknown options of a worker: max_tasks_per_child"):
+        setup_of(AsyncQ("shop", broker="memory://"), max_tasks_per_child=10)
+
+
 def test_a_workers_options_beat_the_settings() -> None:
     queue = AsyncQ("shop", broker="memory://", concurrency=7, lease=5)
     setup = setup_of(queue, concurrency=500, lease=None, name="w1", burst=True)

@@ -214,17 +214,38 @@ async def test_a_process_is_worn_out_after_so_many_tasks(bench: Bench) -> None:
 async def test_a_process_is_worn_out_when_it_holds_too_much_memory(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    async def quick() -> None: ...
+
+    bench.task(quick)
     held = 1000
     monkeypatch.setattr(_wear, "resident_kib", lambda: held)
     worker = bench.worker()
     with Post(worker, max_memory=2000) as post:
         async with worker:
+            await bench.final(await bench.send("quick"))
             await reaches(lambda: post.header.beats >= 6)
             assert post.header.phase == Phase.READY
             held = 2001
             async with asyncio.timeout(10):
                 await worker.wait()
         assert post.header.phase == Phase.CONDEMNED
+
+
+async def test_a_limit_that_no_process_could_keep_lets_each_of_them_do_something(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def quick() -> str:
+        return "done"
+
+    bench.task(quick)
+    monkeypatch.setattr(_wear, "resident_kib", lambda: 50_000)
+    worker = bench.worker()
+    with Post(worker, max_memory=1) as post:
+        async with worker:
+            await reaches(lambda: post.header.beats >= 6)
+            assert (await bench.final(await bench.send("quick"))).result == "done"
+            async with asyncio.timeout(10):
+                await worker.wait()
 
 
 def test_the_memory_of_a_process_is_known_in_kib() -> None:
