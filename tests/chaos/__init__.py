@@ -9,6 +9,8 @@ The kit, in the order in which a row meets it:
   is broken that all rows share: lost 0, unexpected 0, wrong result 0, nothing acknowledged before it was stored, stuck
   0, silence at most 5 s outside of faults, exit codes 0. What a row bounds beyond that it asserts itself:
   `report.faults[0].first`.
+  `trial.growth()` tells tasks, descriptors and memory that a worker has more than before; the fixture `figures` prints
+  all that was measured at the end of a soak.
 * `fleet`: `trial.fleet.hosts` are `asyncq worker` commands, each with its processes: `host.workers` are their pids,
   `host.die()` kills all of them as a host's end does, `fleet.add()` starts another one.
 * `proxy`: stands between workers, clients and a server, and does what networks do.
@@ -17,15 +19,16 @@ The kit, in the order in which a row meets it:
 
 ::
 
-    async def test_f5_a_partition(tmp_path, scale, places, proxy):
+    async def test_f5_a_partition(tmp_path, scale, places, proxy, figures):
         async with Trial(tmp_path, scale, places, broker=proxy.url, backend=proxy.url) as trial:
             async with trial.fault("blackhole"):
                 proxy.blackhole()
                 await trial.endure()
                 proxy.heal()
             report = await trial.finish()
+        figures(report, trial)
         report.check(duplicates=trial.in_flight)
 
-A report that is not fit to pass names the tasks with their histories, the seed, and the folder in which pytest keeps
+A report that breaks a bound names the tasks with their histories, the seed, and the folder in which pytest keeps
 ledgers, workers' logs and the server's log.
 """

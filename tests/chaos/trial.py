@@ -106,6 +106,9 @@ class Trial:
         self.load = Load(self.app, self.ledger, scale, self.dice)
         options = ("--concurrency", str(scale.concurrency), "--shutdown-timeout", f"{scale.shutdown_timeout:g}")
         self.fleet = Fleet(self.settings, *options, hosts=hosts, processes=processes)
+        #: What the workers had open before the load, and at the end.
+        self.baseline: dict[int, Census] = {}
+        self.final: dict[int, Census] = {}
         self._places = places
         self._reading: asyncio.Task[None] | None = None
 
@@ -191,7 +194,6 @@ class Trial:
             await self.drain()
         tried = sorted(self.ledger.ids("TRY"))
         results, dead, stuck = await self.reader.results(tried), await self._dead(), await self._stuck()
-        self.final: dict[int, Census] = {}
         with contextlib.suppress(TimeoutError):
             self.final = await self.census()
         exit_codes = await self.fleet.stop()
