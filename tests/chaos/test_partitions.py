@@ -15,8 +15,10 @@ from chaos.scale import Scale
 from chaos.trial import Figures, Places, Trial
 from waiting import until
 
-#: Seconds within which workers on Redis must have found out that their connections were forgotten.
-_FOUND_OUT = 15.0
+
+def _found_out(scale: Scale) -> float:
+    """Seconds within which everybody must know that connections were forgotten: 15 at a time-out of 5."""
+    return 5 + 2 * scale.network_timeout
 
 
 @pytest.fixture
@@ -107,7 +109,7 @@ async def test_f23_forgotten_while_busy(trial: Trial, proxy: Proxy, figures: Fig
         assert set(trial.baseline) == workers
     figures(report, trial, consuming_again=taken)
     report.check(duplicates=trial.in_flight)
-    assert taken < _FOUND_OUT
+    assert taken < _found_out(trial.scale)
     assert report.slowest_send < trial.scale.network_timeout + 1
 
 
@@ -124,13 +126,13 @@ async def test_f23_forgotten_while_idle(trial: Trial, places: Places, proxy: Pro
         waiting = asyncio.create_task(trial.app.result(task_id).get())
         assert await trial.app.result(task_id).status() == "PENDING"
         proxy.forget()
-        await asyncio.sleep(_FOUND_OUT)
+        await asyncio.sleep(_found_out(trial.scale))
 
         sent = time.monotonic()
         await trial.send_past_the_proxy(task_id)
         await until(lambda: task_id in trial.ledger.ids("START"))
         begun = time.monotonic() - sent
-        async with asyncio.timeout(_FOUND_OUT):
+        async with asyncio.timeout(_found_out(trial.scale)):
             assert isinstance(await waiting, str)
         told = time.monotonic() - sent
         await trial.load.send()
@@ -151,5 +153,5 @@ async def _consuming_again(trial: Trial, workers: set[int]) -> float:
         sent = {record.task_id for record in trial.ledger.entries("TRY") if record.monotonic > begun}
         return {record.pid for record in trial.ledger.entries("START") if record.task_id in sent} >= workers
 
-    await until(all_have, timeout=2 * _FOUND_OUT)
+    await until(all_have, timeout=2 * _found_out(trial.scale))
     return time.monotonic() - begun
