@@ -193,7 +193,7 @@ class Trial:
         with contextlib.suppress(TimeoutError):  # the report says what is missing
             await self.drain()
         tried = sorted(self.ledger.ids("TRY"))
-        results, dead, stuck = await self.reader.results(tried), await self._dead(), await self._stuck()
+        results, dead, stuck = await self.reader.results(tried), await self.dead(), await self._stuck()
         with contextlib.suppress(TimeoutError):
             self.final = await self.census()
         exit_codes = await self.fleet.stop()
@@ -211,7 +211,7 @@ class Trial:
     async def _is_drained(self) -> bool:
         ends = self.ledger.entries("END")
         succeeded = {record.task_id for record in ends if record.detail.startswith("success")}
-        if self.ledger.ids("ACK") - succeeded - await self._dead():
+        if self.ledger.ids("ACK") - succeeded - await self.dead():
             return False
         return not any((await self._stuck()).values())
 
@@ -223,7 +223,8 @@ class Trial:
 
         await until(lambda: time.monotonic() - latest() > self.scale.quiet, timeout=_DRAIN)
 
-    async def _dead(self) -> set[str]:
+    async def dead(self) -> set[str]:
+        """Ids of what is in the dead letters."""
         letters = await self.broker.peek(_QUEUE, "dead", limit=10_000)
         return {_task_id(letter.content) for letter in letters}
 
