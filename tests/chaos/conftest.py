@@ -18,7 +18,7 @@ from servers import RedisServer
 
 @pytest.fixture(
     params=[
-        pytest.param(SHORT, id="short", marks=pytest.mark.timeout(150)),
+        pytest.param(SHORT, id="short", marks=pytest.mark.timeout(240)),
         pytest.param(LONG, id="long", marks=[pytest.mark.soak, pytest.mark.timeout(900)]),
     ]
 )

@@ -31,7 +31,7 @@ from waiting import until
 BATCH = 100
 
 #: Seconds until everything must have ended after a fault, before what has not is called lost.
-_DRAIN = 60.0
+_DRAIN = 120.0
 
 _QUEUE = "celery"
 
