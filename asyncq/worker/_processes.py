@@ -115,11 +115,11 @@ class _Process:
             if answer.done() and answer.exception() is None:
                 return answer.result()
             self.kill()  # it has hung up, and may live on all the same
-            code = await asyncio.wait_for(asyncio.shield(self.ended), _REAPING)
+            await asyncio.wait({self.ended}, timeout=_REAPING)
         finally:
             answer.cancel()
-            await asyncio.wait({answer})
-        raise ProcessDied(f"its process {_words(code)}")
+            await asyncio.gather(answer, return_exceptions=True)
+        raise ProcessDied(f"its process {_words(self.ended.result()) if self.ended.done() else 'does not end'}")
 
     def kill(self) -> None:
         """End it now. May be called twice."""
