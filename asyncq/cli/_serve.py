@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import sys
+import threading
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, NoReturn
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from asyncq.worker import Worker
 
 logger = logging.getLogger(__name__)
+
+#: Seconds by which a process ends itself before it is ended by force.
+_TO_SPARE = 0.15
 
 
 def serve(child: ChildArguments) -> None:
@@ -63,6 +68,7 @@ def serve(child: ChildArguments) -> None:
             raise
         if worker.abandoned:
             _leave(ExitCode.OK)
+        _leave_by(worker.patience)
 
 
 async def _run(worker: Worker) -> None:
@@ -72,6 +78,17 @@ async def _run(worker: Worker) -> None:
             await worker.wait()
     done = {name: count for name in worker.stats.__struct_fields__ if (count := getattr(worker.stats, name))}
     logger.info("Ended", extra=done)
+
+
+def _leave_by(patience: float) -> None:
+    """Let Python end as it does, with what the app wants done at the exit, but no longer than for so many seconds.
+
+    There may be threads of the app's own, which asyncio and Python wait for.
+    """
+    if patience < math.inf:
+        timer = threading.Timer(max(patience - _TO_SPARE, _TO_SPARE), _leave, [ExitCode.OK])
+        timer.daemon = True
+        timer.start()
 
 
 def _leave(code: ExitCode) -> NoReturn:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import anyio
 
-from asyncq.driver import Requeue
+from asyncq.driver import Clock, Requeue
 from asyncq.worker._case_files import CaseFiles
 from asyncq.worker._claims import Claims
 from asyncq.worker._concluder import Concluder
@@ -35,8 +35,11 @@ _CLEAN_UP, _CONCLUDE, _HAND_BACK, _CLAIMS = 0.5, 0.75, 0.85, 0.9
 class StopOrder:
     """Whether a worker shall end, and how soon."""
 
-    def __init__(self, flow: Flow) -> None:
+    def __init__(self, flow: Flow, clock: Clock) -> None:
         self._flow = flow
+        self._clock = clock
+        #: Monotonic seconds at which draining shall be over.
+        self._over_at = math.inf
         self.asked = asyncio.Event()
         #: Running tasks are not waited for.
         self.at_once = False
@@ -49,8 +52,18 @@ class StopOrder:
         if self.asked.is_set() and self._drain_until < math.inf:
             self._drain_until = min(self._drain_until, anyio.current_time() + within)
         self._within = min(self._within, within)
+        self._over_at = min(self._over_at, self._clock.monotonic() + (0.0 if at_once else within))
         self.asked.set()
         self._flow.notify()
+
+    def patience(self, kill_grace: float) -> float:
+        """Seconds from now on in which all shall be over, clean-up included; infinity as long as nobody has asked."""
+        return self._over_at + self.grace(kill_grace) - self._clock.monotonic()
+
+    def grace(self, kill_grace: float) -> float:
+        """Seconds for all that comes after draining."""
+        grace = max(kill_grace, _LEAST)
+        return min(grace, _AT_ONCE) if self.at_once else grace
 
     def drain_until(self) -> float:
         """The loop's time until which what runs may go on. The time runs from the first question on."""
@@ -142,8 +155,7 @@ class Ending:
 
     def _share(self, share: float) -> float:
         """The loop's time at which so much of what there is after cancelling is over."""
-        grace = max(self._kill_grace, _LEAST)
-        return self._cancelled_at + share * (min(grace, _AT_ONCE) if self._order.at_once else grace)
+        return self._cancelled_at + share * self._order.grace(self._kill_grace)
 
     async def _until(self, condition: Callable[[], bool], deadline: Callable[[], float]) -> None:
         """Wait for a condition, no longer than to a deadline, which may be set earlier meanwhile."""

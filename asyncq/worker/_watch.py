@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import faulthandler
 import logging
+import math
 import os
 import selectors
 import sys
@@ -13,7 +14,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from asyncq.driver import Clock
 from asyncq.worker._attempt import Attempt
@@ -35,6 +36,17 @@ _STDERR = 2
 
 #: Asked for the run whose code an asyncio task executes.
 Culprit = Callable[[asyncio.Task[Any]], Attempt | None]
+
+
+class _Control(NamedTuple):
+    """The way by which a supervisor speaks, and what holds when it speaks no more."""
+
+    descriptor: int
+    obey: Callable[[bool], None]
+    #: Seconds.
+    stall_timeout: float
+    #: Seconds.
+    patience: float
 
 
 class LoopWatch:
@@ -67,19 +79,21 @@ class LoopWatch:
         self._suspect = suspect
         self._watchdog = watchdog
         self._beats = 0
-        self._control: tuple[int, Callable[[bool], None], float] | None = None
+        self._control: _Control | None = None
+        #: Monotonic seconds at which a process whose supervisor has died ends, whatever it does.
+        self._end_at = math.inf
         #: Monotonic seconds of the last beat; the last one that was told of as the beginning of a silence.
         self._turned_at = self._told_of = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._thread = threading.Thread(target=self._watch, name="asyncq watch", daemon=True)
 
-    def listen(self, descriptor: int, obey: Callable[[bool], None], *, stall_timeout: float) -> None:
+    def listen(self, descriptor: int, obey: Callable[[bool], None], *, stall_timeout: float, patience: float) -> None:
         """Hear a supervisor: `obey` is called on the loop with False for "stop", with True for "stop now".
 
-        Where the supervisor dies, nobody would end a process whose loop is blocked: a watchdog of `stall_timeout`
-        seconds takes its place.
+        When the supervisor dies, this takes its place: it ends the process when the loop is blocked for `stall_timeout`
+        seconds, and when the end takes longer than `patience`.
         """
-        self._control = descriptor, obey, stall_timeout
+        self._control = _Control(descriptor, obey, stall_timeout, patience)
 
     def __enter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
@@ -125,31 +139,35 @@ class LoopWatch:
         with selectors.DefaultSelector() as selector:
             selector.register(self._woken, selectors.EVENT_READ)
             if self._control is not None:
-                selector.register(self._control[0], selectors.EVENT_READ)
+                selector.register(self._control.descriptor, selectors.EVENT_READ)
             looked_at = self._clock.monotonic()
             while True:
                 ready = {key.fd for key, _ in selector.select(_LOOK)}
                 if self._woken in ready:
                     return
-                if self._control is not None and self._control[0] in ready and not self._hear(*self._control):
-                    selector.unregister(self._control[0])
                 now = self._clock.monotonic()
+                if self._control is not None and self._control.descriptor in ready and not self._hear(self._control):
+                    selector.unregister(self._control.descriptor)
+                    self._end_at = now + self._control.patience
+                if now >= self._end_at:
+                    faulthandler.dump_traceback(file=_STDERR)
+                    os._exit(1)
                 # Whoever stops this thread (a debugger, SIGSTOP, a call that holds the interpreter) stops the loop as
                 # well: that says nothing about what the loop does now.
                 if now - looked_at < 2 * _LOOK:
                     self._look(now)
                 looked_at = now
 
-    def _hear(self, descriptor: int, obey: Callable[[bool], None], stall_timeout: float) -> bool:
+    def _hear(self, control: _Control) -> bool:
         """Do what the supervisor says; return False when it has died."""
-        words = os.read(descriptor, 64)
+        words = os.read(control.descriptor, 64)
         for word in words or b"T":
             with contextlib.suppress(RuntimeError):  # the loop was closed: there is nothing left to stop
-                self._loop.call_soon_threadsafe(obey, word == ord("N"))
+                self._loop.call_soon_threadsafe(control.obey, word == ord("N"))
         if not words:
             logger.warning("The supervisor is gone: finishing what runs, then ending")
-            faulthandler.dump_traceback_later(stall_timeout, exit=True, file=_STDERR)
-            self._watchdog = stall_timeout
+            faulthandler.dump_traceback_later(control.stall_timeout, exit=True, file=_STDERR)
+            self._watchdog = control.stall_timeout
         return bool(words)
 
     def _look(self, now: float) -> None:

@@ -47,7 +47,7 @@ class Worker:
         self._setup = setup
         self._flow = Flow(setup.concurrency, setup.environment.clock)
         self._ready = asyncio.Event()
-        self._order = StopOrder(self._flow)
+        self._order = StopOrder(self._flow, setup.environment.clock)
         self._task: asyncio.Task[None] | None = None
         self._parts: Parts | None = None
         self._supervision: Supervision | None = None
@@ -144,6 +144,11 @@ class Worker:
         self._order.ask(timeout)
 
     @property
+    def patience(self) -> float:
+        """Seconds until who has asked for the end may end the process by force; infinity as long as nobody has."""
+        return self._order.patience(self._setup.kill_grace)
+
+    @property
     def abandoned(self) -> bool:
         """Code of a task was given up and still runs: the interpreter, or asyncio, would wait for it in vain."""
         return self._parts is not None and self._parts.executor.abandoned
@@ -184,7 +189,8 @@ class Worker:
             watchdog=setup.stall_timeout if setup.watchdog else None,
         )
         if self._supervision is not None:
-            watch.listen(self._supervision.control, self._obey, stall_timeout=setup.stall_timeout)
+            patience = setup.shutdown_timeout + setup.kill_grace
+            watch.listen(self._supervision.control, self._obey, stall_timeout=setup.stall_timeout, patience=patience)
         stack.enter_context(watch)
 
     def _culprit(self, task: asyncio.Task[Any]) -> Attempt | None:

@@ -61,8 +61,28 @@ async def block():
 
 
 @queue.task
+async def elsewhere():
+    await asyncio.to_thread(time.sleep, 3600)
+
+
+@queue.task
 async def modules():
     return [name for name in ("typer", "click", "rich") if name in sys.modules]
+"""
+
+
+STICKY = """
+import asyncio
+
+from asyncq import AsyncQ
+
+queue = AsyncQ("sticky", broker="memory://")
+
+
+@queue.lifespan
+async def pool():
+    yield
+    await asyncio.sleep(3600)
 """
 
 
@@ -271,6 +291,27 @@ def test_it_drains_and_ends_when_its_supervisor_dies(start: Callable[..., Child]
     assert "supervisor is gone" in said
     assert seconds < 2.5 + BUSY
     assert ready_and_in_flight(folder) == (1, 0)
+
+
+def test_a_thread_of_the_apps_own_does_not_hold_up_the_end(start: Callable[..., Child], folder: Path) -> None:
+    """asyncio waits for the threads of its executor, and Python for all: neither can be told not to."""
+    send(folder, "elsewhere")
+    child = start(shutdown_timeout=1.0).ready()
+    child.until(lambda: len(read_flights(child.table)) == 1)
+    child.say(b"T")
+    code, said, seconds = child.ended()
+    assert code == 0, said
+    assert seconds < 3.0 + BUSY
+    assert ready_and_in_flight(folder) == (1, 0)
+
+
+def test_an_orphan_does_not_stay_for_what_the_app_closes(start: Callable[..., Child], folder: Path) -> None:
+    (folder / "sticky.py").write_text(STICKY)
+    child = start(app="sticky:queue", shutdown_timeout=0.2).ready()
+    child.die()
+    code, said, seconds = child.ended()
+    assert code == 1, said
+    assert seconds < 3.0 + BUSY
 
 
 def test_it_ends_even_with_a_blocked_loop_when_its_supervisor_dies(start: Callable[..., Child], folder: Path) -> None:
