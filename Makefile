@@ -28,6 +28,7 @@ demo: $(STAMP)  ## Real work on the embedded default: fetched pages and thumbnai
 
 test: $(STAMP)  ## The whole test suite
 	@scripts/redis-server.sh
+	@scripts/rabbitmq-server.sh
 	@scripts/moto.sh
 	@$(BIN)/pytest -n $(JOBS) --dist worksteal $(ARGS)
 

@@ -187,6 +187,11 @@ class RabbitServer:
         self.control("add_vhost", name)
         self.control("set_permissions", "--vhost", name, "guest", ".*", ".*", ".*")
 
+    def add_user(self, name: str, password: str, vhost: str, *, configure: str) -> None:
+        """A user who may read and write everything in a virtual host, and declare what fits an expression."""
+        self.control("add_user", name, password)
+        self.control("set_permissions", "--vhost", vhost, name, configure, ".*", ".*")
+
     def url(self, vhost: str = "/") -> str:
         return f"amqp://guest:guest@127.0.0.1:{self.port}/{'' if vhost == '/' else vhost}"
 
@@ -257,6 +262,13 @@ class RabbitServer:
         if done.returncode:
             raise RuntimeError(f"{' '.join(words)}: {done.stdout}{done.stderr}")
         return done.stdout
+
+    def close_connection(self, port: int) -> None:
+        """End the connection of a client, which is known by its port."""
+        for line in self.control("list_connections", "pid", "peer_port").splitlines():
+            pid, _, peer_port = line.partition("\t")
+            if peer_port == str(port):
+                self.control("close_connection", pid, "by a test")
 
     def _variables(self) -> dict[str, str]:
         """Everything that is not said here comes from the machine's own RabbitMQ."""

@@ -51,7 +51,9 @@ class AmqpBroker:
         self._topology = Topology(self._link)
         self._delays = Delays(self._link, config.environment.clock)
         self._publisher = Publisher(self._link, self._topology, self._delays, config.environment.clock)
-        self._operator = Operator(self._link, self._publisher)
+        #: Made when somebody looks. A server that is full reads nothing more from those who publish.
+        self._looking = self._new_link()
+        self._operator = Operator(self._looking, self._publisher)
         self._consumers: list[AmqpConsumer] = []
 
     @property
@@ -67,17 +69,17 @@ class AmqpBroker:
 
     async def close(self) -> None:
         await asyncio.gather(*(consumer.close() for consumer in self._consumers))
-        await self._link.close()
+        await asyncio.gather(self._link.close(), self._looking.close())
 
     async def declare(self, queues: Sequence[Queue]) -> None:
         """Declare queues, and the way back into them for what is parked, so that no ETA has to wait for that."""
-        deadline = self._link.deadline()
-        await self._topology.declare(queues, deadline)
-        for queue in queues:
-            try:
-                await self._delays.prepare(queue.name, deadline)
-            except (EncodeError, Refused) as error:
-                logger.warning("Nothing can be parked for queue %s: %s", queue.name, error)
+        await self._topology.declare(queues, self._link.deadline())
+        try:
+            await self._delays.make_levels()
+            for queue in queues:
+                await self._delays.prepare(queue.name, self._link.deadline())
+        except (EncodeError, Refused) as error:
+            logger.warning("Messages with an ETA can't be parked here: %s", error)
 
     async def publish(self, publications: Sequence[Publication]) -> None:
         await self._publisher.publish(publications)

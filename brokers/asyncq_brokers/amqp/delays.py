@@ -35,8 +35,6 @@ _LONGEST = 2**LEVELS - 1
 PREFIXES = ("celery_delayed", "asyncq.delayed")
 
 _OTHER_ARGUMENTS = 406
-#: Methods that make one level.
-_PER_LEVEL = 4
 _STARS = "*." * LEVELS
 
 
@@ -65,20 +63,26 @@ class Delays:
         """Something is gone: declare all of it again before the next use."""
         self._connection = None
 
+    async def make_levels(self) -> None:
+        """See that the levels are there. A busy server needs seconds to make them, once in its life.
+
+        So this stands outside any other call's deadline. Raises BrokerError.
+        """
+        connection = await self._link.connected(self._link.deadline())
+        if connection is not self._connection:
+            self._prefix = await self._usable_prefix(connection)
+            self._connection = connection
+            self._bound.clear()
+
     async def prepare(self, queue: str, deadline: float) -> None:
-        """Make a way back into a queue, which exists.
+        """Make a way back into a queue, which exists, from levels that were made.
 
         Raises EncodeError for a queue whose name leaves no room in the key; BrokerError.
         """
-        connection = await self._link.connected(deadline)
-        if connection is not self._connection:
-            await self._make_levels(connection, deadline)
-            self._connection = connection
-            self._bound.clear()
         if len(queue.encode()) > 255 - 2 * LEVELS:
             raise EncodeError(f"the name of queue {queue!r} is too long for delayed messages")
         if queue not in self._bound:
-            await self._bind(connection, queue, deadline)
+            await self._bind(await self._link.connected(deadline), queue, deadline)
             self._bound.add(queue)
 
     async def way(self, queue: str, until: float, deadline: float) -> tuple[str, str]:
@@ -87,15 +91,12 @@ class Delays:
         wait = min(max(1, math.ceil(until - self._clock.wall())), _LONGEST)
         return level_name(self._prefix, LEVELS - 1), ".".join(f"{wait:0{LEVELS}b}") + "." + queue
 
-    async def _make_levels(self, connection: Connection, deadline: float) -> None:
-        for prefix in (self._prefix, *PREFIXES[1:]):
-            top = _levels(prefix)[-_PER_LEVEL:]
+    async def _usable_prefix(self, connection: Connection) -> str:
+        for prefix in PREFIXES[:-1]:
             try:
-                # The top is made last: where it is, the others are. Declared again, it tells whether it is as ours.
-                present = await exists(connection, level_name(prefix, LEVELS - 1), deadline)
-                await _declare(connection, top if present else _levels(prefix), deadline)
+                await self._make(connection, prefix)
             except Refused as refusal:
-                if refusal.code != _OTHER_ARGUMENTS or prefix == PREFIXES[-1]:
+                if refusal.code != _OTHER_ARGUMENTS:
                     raise
                 logger.warning(
                     "The delay queues %s_… exist with other arguments than asyncq's, which survive a killed server; "
@@ -105,8 +106,19 @@ class Delays:
                     refusal.text,
                 )
             else:
-                self._prefix = prefix
-                return
+                return prefix
+        await self._make(connection, PREFIXES[-1])
+        return PREFIXES[-1]
+
+    async def _make(self, connection: Connection, prefix: str) -> None:
+        # The top is made last: where it is, the others are. Declared again, it tells whether it is as ours.
+        first = LEVELS - 1
+        if not await exists(connection, level_name(prefix, first), self._link.deadline()):
+            delivery = commands.Exchange.Declare(0, f"{prefix}_delivery", "topic", durable=True)
+            await _declare(connection, [delivery], self._link.deadline())
+            first = 0
+        for level in range(first, LEVELS):
+            await _declare(connection, _level(prefix, level), self._link.deadline())
 
     async def _bind(self, connection: Connection, queue: str, deadline: float) -> None:
         # Exactly 28 words and the name. Celery's own `#.<key>` would take what is for `other.<key>` as well.
@@ -122,23 +134,20 @@ async def _declare(connection: Connection, methods: Sequence[Frame], deadline: f
         channel.leave()
 
 
-def _levels(prefix: str) -> Sequence[Frame]:
-    delivery = f"{prefix}_delivery"
-    methods: list[Frame] = [commands.Exchange.Declare(0, delivery, "topic", durable=True)]
-    for level in range(LEVELS):
-        name, below = level_name(prefix, level), level_name(prefix, level - 1) if level else delivery
-        stars = "*." * (LEVELS - 1 - level)
-        arguments: dict[str, Any] = {  # Any: as AMQP's tables are
-            "x-queue-type": "quorum",
-            "x-overflow": "reject-publish",
-            "x-message-ttl": 2**level * 1000,
-            "x-dead-letter-exchange": below,
-            "x-dead-letter-strategy": "at-least-once",
-        }
-        methods += [
-            commands.Exchange.Declare(0, name, "topic", durable=True),
-            commands.Queue.Declare(0, name, durable=True, arguments=arguments),
-            commands.Queue.Bind(0, name, name, f"{stars}1.#"),
-            commands.Exchange.Bind(0, below, name, f"{stars}0.#"),
-        ]
-    return methods
+def _level(prefix: str, level: int) -> Sequence[Frame]:
+    name = level_name(prefix, level)
+    below = level_name(prefix, level - 1) if level else f"{prefix}_delivery"
+    stars = "*." * (LEVELS - 1 - level)
+    arguments: dict[str, Any] = {  # Any: as AMQP's tables are
+        "x-queue-type": "quorum",
+        "x-overflow": "reject-publish",
+        "x-message-ttl": 2**level * 1000,
+        "x-dead-letter-exchange": below,
+        "x-dead-letter-strategy": "at-least-once",
+    }
+    return [
+        commands.Exchange.Declare(0, name, "topic", durable=True),
+        commands.Queue.Declare(0, name, durable=True, arguments=arguments),
+        commands.Queue.Bind(0, name, name, f"{stars}1.#"),
+        commands.Exchange.Bind(0, below, name, f"{stars}0.#"),
+    ]

@@ -48,6 +48,8 @@ class Publisher:
         """Publish a batch; returns what was refused, by position. Raises BrokerFull, BrokerConnectionError."""
         if not publications:
             return {}
+        if any(publication.not_before is not None for publication in publications):
+            await self._delays.make_levels()
         deadline = self._link.deadline()
         failures: dict[int, Exception] = {}
         left = await self._send(publications, range(len(publications)), failures, deadline, missing=False)
@@ -55,8 +57,6 @@ class Publisher:
             # A queue that was there is gone (deleted, expired): made again, as whoever publishes first would.
             for position in left:
                 self._topology.forget(publications[position].queue)
-                if publications[position].not_before is not None:
-                    self._delays.forget()
             left = await self._send(publications, left, failures, deadline, missing=True)
         for position in left:
             publication = publications[position]

@@ -127,8 +127,11 @@ class Channel:
         return reply
 
     async def answer(self, reply: asyncio.Future[_T], deadline: float) -> _T:
-        """Wait for a reply until the loop time `deadline`; then the whole connection is given up."""
-        timer = self.connection.loop.call_at(deadline, self.connection.too_late)
+        """Wait for a reply until the loop time `deadline`; then the whole connection is given up.
+
+        But one that the server has blocked lives on: it tells us when it is of use again.
+        """
+        timer = self.connection.loop.call_at(deadline, self.connection.too_late, reply)
         try:
             return await reply
         finally:
@@ -183,6 +186,12 @@ class Channel:
         if not messages:
             batch.future.set_result({})
         return batch.future
+
+    def give_up(self, error: AsyncqError) -> None:
+        """Tell those who wait for confirms that their fate is unknown. The confirms may still come."""
+        for batch, _, _ in self._unconfirmed.values():
+            if not batch.future.done():
+                batch.future.set_exception(copied(error))
 
     # -- settling
 

@@ -36,6 +36,9 @@ _HEARTBEAT_FRAME = frame(HEARTBEAT, 0, b"")
 #: Reply codes of a connection that is refused for what our URL says: no rights, no such virtual host.
 _CONFIGURATION_CODES = (403, 530)
 
+#: Seconds that messages may lie in the socket of a server that has run out of memory or disk.
+_BLOCKED_PATIENCE = 3.0
+
 #: Seconds that the other side gets to answer a close.
 _CLOSE_TIMEOUT = 0.3
 
@@ -106,13 +109,12 @@ class Connection(asyncio.Protocol):
 
     async def ready_to_publish(self, deadline: float) -> None:
         """Wait until what was written before is on its way. Raises Blocked, ConnectionLost."""
-        if not self._writable.is_set():
+        if self.blocked is None and not self._writable.is_set():
             try:
                 async with asyncio.timeout_at(deadline):
                     await self._writable.wait()
             except TimeoutError:
-                if self.blocked is None:
-                    self.too_late()
+                self.fail(ConnectionLost(f"RabbitMQ at {self.endpoint.address} reads nothing"))
         if self.error is not None:
             raise copied(self.error)
         if self.blocked is not None:
@@ -128,9 +130,12 @@ class Connection(asyncio.Protocol):
         """A channel has ended."""
         self._channels.pop(channel.number, None)
 
-    def too_late(self) -> None:
-        """A reply is overdue: the connection is given up."""
-        self.fail(ConnectionLost(f"RabbitMQ at {self.endpoint.address} did not answer in time"))
+    def too_late(self, reply: asyncio.Future[Any]) -> None:
+        """A reply is overdue: the connection is given up, unless the server has blocked it."""
+        if self.blocked is None:
+            self.fail(ConnectionLost(f"RabbitMQ at {self.endpoint.address} did not answer in time"))
+        elif not reply.done():
+            reply.set_exception(self._stuck())
 
     def fail(self, error: AsyncqError, cause: BaseException | None = None) -> None:
         """The end: everybody who waits is told, nothing more is accepted."""
@@ -221,6 +226,8 @@ class Connection(asyncio.Protocol):
                     self._opened.set_result(None)
             case Index.BLOCKED:
                 self.blocked = method.reason or "blocked"
+                # It comes with the first message that is not read any more.
+                self.loop.call_later(_BLOCKED_PATIENCE, self._give_up)
             case Index.UNBLOCKED:
                 self.blocked = None
             case Index.CONNECTION_CLOSE:
@@ -242,6 +249,15 @@ class Connection(asyncio.Protocol):
         if heartbeat:
             self._heartbeat = float(heartbeat)
             self._tick()
+
+    def _give_up(self) -> None:
+        if self.blocked is not None:
+            for channel in self._channels.values():
+                channel.give_up(self._stuck())
+
+    def _stuck(self) -> ConnectionLost:
+        """What was sent before the server told of its need, and lies in its socket until that has ended."""
+        return ConnectionLost(f"RabbitMQ at {self.endpoint.address} reads nothing at the moment: {self.blocked}")
 
     def _reason(self, close: Any) -> AsyncqError:  # Any: pamqp's Connection.Close
         text = f"RabbitMQ at {self.endpoint.address} closes the connection: {close.reply_code} {close.reply_text}"

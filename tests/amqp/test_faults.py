@@ -1,0 +1,242 @@
+"""Servers that are full, gone, silent or restarted, and deliveries that come back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import pytest
+
+from amqp_kit import BOUND, make_broker, message, queue_name
+from asyncq.driver import Ack, Consumer, ConsumerOptions, Delivery, GiveBack, Publication, Queue
+from asyncq.errors import BrokerConnectionError, BrokerFull
+from asyncq_brokers.amqp import AmqpBroker
+from asyncq_brokers.amqp import consumer as consumer_module
+from chaos.proxy import Proxy
+from servers import RabbitServer, free_port
+from waiting import until
+
+
+def consume(broker: AmqpBroker, *queues: Queue, prefetch: int = 200) -> Consumer:
+    return broker.consume(queues, ConsumerOptions(node="tests@host", prefetch=prefetch))
+
+
+async def publish(broker: AmqpBroker, queue: Queue, count: int) -> None:
+    batch = [Publication(message=message(b"%d" % number), queue=queue.name, target=queue) for number in range(count)]
+    await broker.publish(batch)
+
+
+async def take(consumer: Consumer, count: int) -> list[Delivery]:
+    taken: list[Delivery] = []
+    async with asyncio.timeout(BOUND):
+        while len(taken) < count:
+            taken += await consumer.receive(count - len(taken))
+    return taken
+
+
+def bodies(deliveries: list[Delivery]) -> list[bytes]:
+    return [delivery.content.body for delivery in deliveries if not isinstance(delivery.content, bytes)]
+
+
+# -- alarms ------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def alarm(server: RabbitServer) -> Generator[None]:
+    """The server is out of memory, as far as it knows."""
+    server.control("set_vm_memory_high_watermark", "0.00001")
+    try:
+        yield
+    finally:
+        server.control("set_vm_memory_high_watermark", "0.4")
+
+
+async def test_a_full_server_is_told_and_what_was_taken_is_settled(own_server: RabbitServer) -> None:
+    broker = make_broker(own_server.url(), timeout=5.0)
+    queue = Queue(name=queue_name())
+    try:
+        await publish(broker, queue, 3)
+        consumer = consume(broker, queue)
+        first, second, third = await take(consumer, 3)
+        blocking = alarm(own_server)
+        await asyncio.to_thread(blocking.__enter__)
+        try:
+            async with asyncio.timeout(BOUND):
+                while await _goes(broker, queue):
+                    pass  # until the server looks at its memory
+                # What was on its way then lies in the socket; what comes now is not even sent.
+                with pytest.raises(BrokerFull, match="low on memory"):
+                    await publish(broker, queue, 1)
+            await broker.depth(queue.name)
+            assert await consumer.settle([Ack(first), Ack(second)]) == []
+        finally:
+            await asyncio.to_thread(blocking.__exit__, None, None, None)
+        await until(lambda: _goes(broker, queue))
+        assert await consumer.settle([Ack(third)]) == []
+    finally:
+        await broker.close()
+
+
+async def _goes(broker: AmqpBroker, queue: Queue) -> bool:
+    try:
+        await publish(broker, queue, 1)
+    except (BrokerFull, BrokerConnectionError):
+        return False
+    return True
+
+
+# -- connections ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_closed_connection_costs_one_redelivery_and_nothing_else(
+    server: RabbitServer, broker: AmqpBroker
+) -> None:
+    queue = Queue(name=queue_name())
+    consumer = consume(broker, queue)
+    await publish(broker, queue, 2)
+    held = await take(consumer, 2)
+    port = _link_port(consumer)
+    await asyncio.to_thread(server.close_connection, port)
+    await until(lambda: _gone(consumer, held))
+    again = await take(consumer, 2)
+    assert bodies(again) == bodies(held)
+    assert all(delivery.redelivered for delivery in again)
+    assert await consumer.settle([Ack(held[0]), Ack(again[0]), Ack(again[1])]) == [held[0]]
+
+
+async def _gone(consumer: Consumer, held: list[Delivery]) -> bool:
+    return await consumer.extend(held) == held
+
+
+def _link_port(consumer: Consumer) -> int:
+    assert isinstance(consumer, consumer_module.AmqpConsumer)
+    connection = consumer._link._connection
+    assert connection is not None
+    assert connection._transport is not None
+    return connection._transport.get_extra_info("sockname")[1]
+
+
+async def test_calls_under_way_end_in_a_connection_error_when_the_connection_is_cut(
+    server: RabbitServer, vhost: str
+) -> None:
+    """Never in a CancelledError that nobody asked for."""
+    async with Proxy(server.port) as proxy:
+        broker = make_broker(server.url(vhost).replace(str(server.port), str(proxy.port)))
+        queue = Queue(name=queue_name())
+        try:
+            await publish(broker, queue, 1)
+            proxy.half_open("requests")
+            calls = [asyncio.create_task(publish(broker, queue, 1)) for _ in range(3)]
+            calls.append(asyncio.create_task(_depth(broker, queue)))
+            await asyncio.sleep(0.1)
+            proxy.reset()
+            errors = await asyncio.gather(*calls, return_exceptions=True)
+            assert [type(error).__mro__[1] for error in errors] == [BrokerConnectionError] * 4
+            proxy.heal()
+            await publish(broker, queue, 1)
+        finally:
+            await broker.close()
+
+
+async def _depth(broker: AmqpBroker, queue: Queue) -> None:
+    await broker.depth(queue.name)
+
+
+async def test_a_forgotten_connection_is_found_by_its_silence(server: RabbitServer, vhost: str) -> None:
+    """Also when nothing is sent on it: after two heartbeats."""
+    async with Proxy(server.port) as proxy:
+        url = server.url(vhost).replace(str(server.port), str(proxy.port))
+        broker = make_broker(url, heartbeat=1)
+        queue = Queue(name=queue_name())
+        try:
+            consumer = consume(broker, queue)
+            await publish(broker, queue, 1)
+            await consumer.settle([Ack(delivery) for delivery in await take(consumer, 1)])
+            receiving = asyncio.create_task(take(consumer, 1))
+            proxy.forget()
+            async with asyncio.timeout(BOUND):
+                await until(lambda: _published(broker, queue))
+                assert len(await receiving) == 1
+        finally:
+            await broker.close()
+
+
+async def _published(broker: AmqpBroker, queue: Queue) -> bool:
+    try:
+        async with asyncio.timeout(1):
+            await publish(broker, queue, 1)
+    except (BrokerConnectionError, TimeoutError):
+        return False
+    return True
+
+
+async def test_the_next_server_of_a_list_is_tried_at_once(server: RabbitServer, vhost: str) -> None:
+    dead = f"amqp://guest:guest@127.0.0.1:{free_port()}//"
+    broker = make_broker(f"{dead};{dead};{server.url(vhost)}")
+    try:
+        async with asyncio.timeout(5):
+            await broker.open()
+        assert str(server.port) in broker.address
+    finally:
+        await broker.close()
+    nowhere = make_broker(f"{dead};{dead}")
+    with pytest.raises(BrokerConnectionError):
+        await nowhere.open()
+    await nowhere.close()
+
+
+# -- deliveries ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_quorum_queue_counts_deliveries(broker: AmqpBroker) -> None:
+    queue = Queue(name=queue_name(), arguments={"x-queue-type": "quorum"})
+    consumer = consume(broker, queue)
+    await publish(broker, queue, 1)
+    counts: list[int | None] = []
+    for _ in range(3):
+        (delivery,) = await take(consumer, 1)
+        assert delivery.content == message(b"0")  # the count is no header of the sender's
+        counts.append(delivery.count)
+        await consumer.settle([GiveBack(delivery)])
+    assert counts[1:] == [2, 3]
+
+
+async def test_what_nobody_asks_for_goes_to_others(broker: AmqpBroker) -> None:
+    queue = Queue(name=queue_name())
+    busy, idle = consume(broker, queue), consume(broker, queue)
+    await publish(broker, queue, 3)
+    first = await take(busy, 3)
+    await busy.settle([Ack(delivery) for delivery in first])
+    await publish(broker, queue, 3)  # pushed to the only one who has consumed, and who asks for nothing more
+    assert sorted(bodies(await take(idle, 3))) == [b"0", b"1", b"2"]
+
+
+@pytest.mark.parametrize("queues", [1, 3])
+async def test_no_more_is_out_than_prefetch(server: RabbitServer, vhost: str, broker: AmqpBroker, queues: int) -> None:
+    names = [Queue(name=queue_name()) for _ in range(queues)]
+    for queue in names:
+        await publish(broker, queue, 20)
+    consumer = consume(broker, *names, prefetch=6)
+    held = await take(consumer, 6)
+    assert len(held) == 6
+    listed = await asyncio.to_thread(server.control, "list_queues", "-p", vhost, "name", "messages_unacknowledged")
+    unacked = {line.split()[0]: int(line.split()[1]) for line in listed.splitlines()[1:]}
+    assert sum(unacked[queue.name] for queue in names) <= 6
+
+
+async def test_an_old_delivery_shares_no_channel_with_new_ones(
+    broker: AmqpBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RabbitMQ's consumer_timeout ends the channel of what is unacknowledged for too long."""
+    monkeypatch.setattr(consumer_module, "_OLD", 0.0)
+    queue = Queue(name=queue_name())
+    consumer = consume(broker, queue)
+    await publish(broker, queue, 2)
+    (old,) = await take(consumer, 1)
+    await consumer.maintain()
+    (new,) = await take(consumer, 1)
+    assert isinstance(consumer, consumer_module.AmqpConsumer)
+    assert consumer._held[old.tag][0].channel is not consumer._held[new.tag][0].channel
+    assert await consumer.settle([Ack(old), Ack(new)]) == []
+    assert len(consumer._lanes) == 1  # the old one is closed
