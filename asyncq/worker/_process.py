@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import faulthandler
 import importlib
 import multiprocessing
@@ -23,6 +24,9 @@ from asyncq.errors import EncodeError, RemoteTaskError, SoftTimeLimitExceeded
 
 # `Any` below: arguments and results of the user's functions.
 
+#: Of prctl(2): the signal that the kernel sends when the parent has died.
+_PR_SET_PDEATHSIG = 1
+
 #: Bytes of the number that stands before each pickle.
 SIZE = 8
 
@@ -33,7 +37,7 @@ def serve(connection: socket.socket) -> None:
     Ends when the other end closes. Pickle is safe here: both ends are of one worker.
     """
     faulthandler.enable()  # says where a segmentation fault stood
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    _die_with_parent()
     for number in (signal.SIGINT, signal.SIGTERM):
         # Who stops a service may signal all of its processes; the worker decides. No SIG_IGN: programs that a task
         # starts would inherit it.
@@ -125,6 +129,13 @@ def _carry_on(_signal: int, _frame: FrameType | None) -> None:
 
 
 def _die_with_parent() -> None:
+    """Don't outlive the worker: nobody would hear the answer, or end what never ends."""
+    threading.Thread(target=_exit_after_parent, daemon=True).start()
+    if sys.platform == "linux":  # also from a task that lets no other thread run
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _exit_after_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
+import re
 import signal
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -79,6 +80,12 @@ async def exits(ctx: Context, code: int = 3) -> None:
 def segfaults(ctx: Context) -> None:
     ledger.write("START", ctx.task_id)
     ctypes.string_at(0)
+
+
+@queue.task
+async def holds_the_interpreter(ctx: Context) -> None:
+    ledger.write("START", ctx.task_id)
+    re.match(r"(a+)+$", "a" * 60 + "b")
 
 
 @queue.task

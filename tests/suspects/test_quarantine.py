@@ -13,7 +13,8 @@ from asyncq.protocol import decode_result
 from suspects.kit import QUEUE, Kit
 from waiting import until
 
-pytestmark = pytest.mark.slow
+# Which store it is makes no difference to what crosses between two processes.
+pytestmark = [pytest.mark.slow, pytest.mark.parametrize("url", ["sqlite"], indirect=True)]
 
 
 async def test_a_suspect_runs_in_another_process_and_is_cleared_when_it_ends(kit: Kit) -> None:

@@ -50,8 +50,9 @@ async def test_a_death_speaks_against_no_suspect_in_quarantine(kit: Kit) -> None
         assert await kit.file_of(result) == (None, Suspicion(deaths=deaths))
 
 
-async def test_a_quarantined_process_dies_with_its_worker(kit: Kit) -> None:
-    await kit.send_again("innocent", 3600, deaths=["a crowd"])
+@pytest.mark.parametrize(("task", "args"), [("innocent", [3600]), ("holds_the_interpreter", [])])
+async def test_a_quarantined_process_dies_with_its_worker(kit: Kit, task: str, args: list[int]) -> None:
+    await kit.send_again(task, *args, deaths=["a crowd"])
     async with Watched(kit, "first-1") as worker:
         await until(lambda: kit.ledger.count("START") == 1)
         [started] = kit.ledger.entries("START")
