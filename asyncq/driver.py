@@ -19,7 +19,8 @@ Rules for every method that awaits:
 * **No reading of task bodies.** A driver moves messages; `asyncq.protocol` takes them apart.
 
 What only some servers can do stands in Protocols of its own, found by `isinstance` on a broker or a backend, so that
-a driver without it stays a whole driver: `Coordinating` gives a `Coordination` (revokes, unique keys, rate limits).
+a driver without it stays a whole driver: `Coordinating` gives a `Coordination` (revokes, unique keys, rate limits),
+`TagReleasing` gives a dead node's deliveries back where the server knows no nodes.
 Events and remote control will have theirs, a `Broadcaster` with `broadcast` and `listen`.
 """
 
@@ -60,6 +61,7 @@ __all__ = [
     "Settlement",
     "Stored",
     "StoredResult",
+    "TagReleasing",
 ]
 
 
@@ -376,6 +378,15 @@ class Broker(Protocol):
 
     async def drop(self, queue: str, place: Place, keys: Sequence[str]) -> int:
         """Delete messages of a place for good. Returns how many."""
+        ...
+
+
+@runtime_checkable
+class TagReleasing(Protocol):
+    """A broker whose server doesn't tell who holds what, so that `release` finds nothing: the tags are all there is."""
+
+    async def release_tags(self, held: Mapping[str, str], *, ended: Collection[str] = ()) -> int:
+        """`Broker.release` for deliveries of a dead node, by tag, each with its queue. Returns how many went back."""
         ...
 
 

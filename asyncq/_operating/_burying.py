@@ -11,7 +11,7 @@ from msgspec import Struct
 from asyncq._brief import Brief
 from asyncq._flight import Flight, Stage
 from asyncq._suspicion import Suspicion, read_files, write_suspicions
-from asyncq.driver import Broker, Clock, Coordination, ResultBackend, StoredResult
+from asyncq.driver import Broker, Clock, Coordination, ResultBackend, StoredResult, TagReleasing
 from asyncq.errors import DecodeError, TaskError, TimeLimitExceeded, WorkerLostError
 from asyncq.protocol import READY_STATES, ResultRecord, decode_result, describe_exception, encode_result
 
@@ -48,6 +48,9 @@ async def bury(
         await _tell_of_losses(backend, death, brief, clock)
     ended = {flight.tag for flight in death.flights if flight.stage is Stage.CONCLUDED and flight.tag}
     await broker.release(death.node, ended=ended)
+    if isinstance(broker, TagReleasing):
+        held = {f.tag: f.queue for f in death.flights if f.tag and f.stage in {Stage.RUNNING, Stage.CONCLUDED}}
+        await broker.release_tags(held, ended=ended)
 
 
 async def _put_right(coordination: Coordination, death: Death) -> None:

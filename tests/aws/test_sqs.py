@@ -203,6 +203,20 @@ async def test_given_back_is_there_at_once(strict: StrictSqs) -> None:
         assert numbers(await take(other, 20)) == list(range(20))
 
 
+async def test_what_a_dead_worker_held_goes_back_by_its_handles(strict: StrictSqs) -> None:
+    """SQS knows no nodes: the supervisor knows the tags of what ran, from the flight table."""
+    async with opened(strict) as broker, consuming(broker, "q") as dead, consuming(broker, "q") as heir:
+        await publish(broker, "q", *map(task, range(3)))
+        first, second, third = await take(dead, 3)
+        assert await dead.settle(acks([third])) == []
+        held = {delivery.tag: "q" for delivery in (first, second, third)}
+        assert await broker.release_tags(held, ended={second.tag}) == 1
+        (again,) = await take(heir, 1)
+        assert numbers([again]) == numbers([first])
+        assert again.redelivered
+        assert len(strict.queues["q"].messages) == 1
+
+
 # -- dates -----------------------------------------------------------------------------------------------------
 
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from .broker import SqsBroker
 
 if TYPE_CHECKING:
-    from asyncq.driver import Broker, DriverConfig
+    from asyncq.driver import Broker, DriverConfig, TagReleasing
 
     _broker: Callable[[DriverConfig], Broker] = SqsBroker
+    _releasing: Callable[[DriverConfig], TagReleasing] = SqsBroker
 
 __all__ = ["SqsBroker"]

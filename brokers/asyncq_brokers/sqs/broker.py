@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from asyncq.driver import (
     BrokerCapabilities,
@@ -94,8 +94,11 @@ class SqsBroker:
         self._consumers = [*(other for other in self._consumers if not other.closed), consumer]
         return consumer
 
-    async def release(self, node: str, *, ended: Collection[str] = ()) -> int:  # noqa: ARG002 - see the capabilities
+    async def release(self, node: str, *, ended: Collection[str] = ()) -> int:  # noqa: ARG002 - SQS knows no nodes
         return 0
+
+    async def release_tags(self, held: Mapping[str, str], *, ended: Collection[str] = ()) -> int:
+        return await self._operator.release(held, ended)
 
     async def depth(self, queue: str) -> QueueDepth:
         return await self._operator.depth(queue)

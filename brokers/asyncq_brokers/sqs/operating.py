@@ -1,11 +1,11 @@
-"""What an operator sees and does: depth, purge, peek, move, drop.
+"""What an operator sees and does: depth, purge, peek, move, drop, release.
 
 SQS shows messages by handing them out alone. So whoever looks takes them for a moment, and lets go of them again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from asyncq.driver import Environment, Place, QueueDepth, Stored
 from asyncq.errors import BrokerError
@@ -76,6 +76,23 @@ class Operator:
         if queue is None or not keys:
             return 0
         return await self._finisher.run(self._drop(queue, set(keys)))
+
+    async def release(self, held: Mapping[str, str], ended: Collection[str]) -> int:
+        """Let go of what a dead consumer held, by receipt handle and queue; delete what it had ended."""
+        return await self._finisher.run(self._release(held, ended))
+
+    async def _release(self, held: Mapping[str, str], ended: Collection[str]) -> int:
+        by_queue: dict[str, list[Entry]] = {}
+        for handle, name in held.items():
+            by_queue.setdefault(name, []).append({"ReceiptHandle": handle})
+        released = 0
+        for name, messages in by_queue.items():
+            queue = await self._queues.find(name)
+            if queue is not None:
+                others = [message for message in messages if message["ReceiptHandle"] not in ended]
+                await self._delete(queue, [message for message in messages if message["ReceiptHandle"] in ended])
+                released += await self._let_go(queue, others)
+        return released
 
     async def _place(self, name: str, place: Place) -> KnownQueue | None:
         if place == "parked":
@@ -170,13 +187,17 @@ class Operator:
         )
         return answer.get("Messages", [])
 
-    async def _let_go(self, queue: KnownQueue, messages: Sequence[Entry]) -> None:
-        await self._change(queue, messages, "change_message_visibility_batch", {"VisibilityTimeout": 0})
+    async def _let_go(self, queue: KnownQueue, messages: Sequence[Entry]) -> int:
+        return await self._change(queue, messages, "change_message_visibility_batch", {"VisibilityTimeout": 0})
 
     async def _delete(self, queue: KnownQueue, messages: Sequence[Entry]) -> None:
         await self._change(queue, messages, "delete_message_batch", {})
 
-    async def _change(self, queue: KnownQueue, messages: Sequence[Entry], method: str, extra: Entry) -> None:
+    async def _change(self, queue: KnownQueue, messages: Sequence[Entry], method: str, extra: Entry) -> int:
+        """Change messages in hand; returns how many were still in hand."""
+        changed = 0
         for batch in in_batches(range(len(messages))):
             entries = [{"ReceiptHandle": messages[position]["ReceiptHandle"], **extra} for position in batch]
-            await call_batch(queue.link, self._environment, method, queue.url, entries, harmless=True)
+            gone = await call_batch(queue.link, self._environment, method, queue.url, entries, harmless=True)
+            changed += len(batch) - len(gone)
+        return changed
