@@ -166,9 +166,12 @@ def doze(child: Child) -> NoReturn:
     """It doesn't beat while the file `doze` is there, as if it had been frozen."""
     table = child.get_ready()
     while True:
-        child.write("dozes") if (dozing := Path("doze").exists()) else table.beat()
-        while dozing and Path("doze").exists():
-            time.sleep(BEAT)
+        if Path("doze").exists():
+            child.write("dozes")
+            while Path("doze").exists():
+                time.sleep(BEAT)
+            child.write("wakes")
+        table.beat()
         time.sleep(BEAT)
 
 

@@ -112,8 +112,8 @@ async def test_a_supervisor_that_was_away_judges_nobody_by_that_time(tmp_path: P
         supervised.signal(signal.SIGCONT)
         await supervised.said("The supervisor was away")
         (tmp_path / "doze").unlink()
-        await supervised.said("The supervisor was away")
-        assert is_alive(child["pid"])
+        await supervised.happened("wakes")
+        assert "stands still" not in supervised.log
         # That it can be judged again shows that it could have been.
         (tmp_path / "doze").touch()
         await until(lambda: not is_alive(child["pid"]))
