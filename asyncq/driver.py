@@ -20,7 +20,8 @@ Rules for every method that awaits:
 
 What only some servers can do stands in Protocols of its own, found by `isinstance` on a broker or a backend, so that
 a driver without it stays a whole driver: `Coordinating` gives a `Coordination` (revokes, unique keys, rate limits),
-`TagReleasing` gives a dead node's deliveries back where the server knows no nodes.
+`TagReleasing` gives a dead node's deliveries back where the server knows no nodes, `Permitted` says what a policy must
+allow.
 Events and remote control will have theirs, a `Broadcaster` with `broadcast` and `listen`.
 """
 
@@ -52,12 +53,16 @@ __all__ = [
     "Fact",
     "GiveBack",
     "Park",
+    "Permitted",
     "Place",
+    "PolicyStatement",
     "Publication",
     "Queue",
     "QueueDepth",
+    "Replying",
     "Requeue",
     "ResultBackend",
+    "Role",
     "Settlement",
     "Stored",
     "StoredResult",
@@ -390,6 +395,25 @@ class TagReleasing(Protocol):
         ...
 
 
+# -- permissions ---------------------------------------------------------------------------------------------
+
+
+#: Who needs a permission.
+Role: TypeAlias = Literal["producer", "worker"]
+
+#: One statement of an IAM policy, as its JSON has it.
+PolicyStatement: TypeAlias = Mapping[str, str | Sequence[str]]
+
+
+@runtime_checkable
+class Permitted(Protocol):
+    """A broker or a result backend in a cloud, where a policy says who may do what."""
+
+    def policy(self, role: Role, queues: Sequence[str]) -> list[PolicyStatement]:
+        """The least that a role must be allowed for these queues. Shows no secret, and asks no server."""
+        ...
+
+
 # -- result backends -----------------------------------------------------------------------------------------
 
 
@@ -414,6 +438,8 @@ class StoredResult(Struct, kw_only=True):
     status: str
     #: Seconds until it expires; None keeps it for ever.
     expires: float | None = None
+    #: Whom the sender of the task has named to be told; None where nobody was. For backends that keep no records.
+    reply_to: str | None = None
 
 
 class ResultBackend(Protocol):
@@ -458,6 +484,18 @@ class ResultBackend(Protocol):
 
     async def forget(self, task_ids: Sequence[str]) -> None:
         """Delete records."""
+        ...
+
+
+@runtime_checkable
+class Replying(Protocol):
+    """A result backend that keeps no records: they go to whoever sent the task, and to nobody else."""
+
+    async def reply_address(self) -> str:
+        """The `reply_to` of messages whose results this instance shall get. It hears them from now on.
+
+        Raises BackendConnectionError.
+        """
         ...
 
 

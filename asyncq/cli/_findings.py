@@ -44,6 +44,7 @@ async def examine(queue: AsyncQ) -> list[Finding]:
         *_tasks(queue),
         *[finding async for finding in _guarded("broker", lambda: _broker(queue))],
         *[finding async for finding in _guarded("results", lambda: _results(queue))],
+        *_policies(queue),
         *_machine(),
     ]
 
@@ -145,6 +146,23 @@ async def _keeps_records(backend: ResultBackend) -> bool:
         return await backend.get([probe]) == [record]
     finally:
         await backend.forget([probe])
+
+
+def _policies(queue: AsyncQ) -> Generator[Finding]:
+    """What to allow where a policy says who may do what: the least that will do."""
+    from json import dumps
+
+    from asyncq.driver import Permitted
+
+    try:
+        drivers = [driver for driver in (queue.make_broker(), queue.make_backend()) if isinstance(driver, Permitted)]
+    except AsyncqError:  # told above
+        return
+    names = queue_names(queue, None)
+    for role in ("producer", "worker") if drivers else ():
+        statements = [statement for driver in drivers for statement in driver.policy(role, names)]
+        text = dumps({"Version": "2012-10-17", "Statement": statements}, indent=2)
+        yield Finding(f"IAM policy of a {role}", Verdict.NOTE, f"the least it needs\n{text}")
 
 
 def _machine() -> Generator[Finding]:

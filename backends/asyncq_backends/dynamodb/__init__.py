@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from .backend import DynamoBackend
 
 if TYPE_CHECKING:
-    from asyncq.driver import Coordinating, DriverConfig, ResultBackend
+    from asyncq.driver import Coordinating, DriverConfig, Permitted, ResultBackend
 
     _backend: Callable[[DriverConfig], ResultBackend] = DynamoBackend
+    _permitted: Callable[[DriverConfig], Permitted] = DynamoBackend
     _coordinating: Callable[[DriverConfig], Coordinating] = DynamoBackend
 
 __all__ = ["DynamoBackend"]

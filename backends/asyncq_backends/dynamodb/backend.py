@@ -8,10 +8,10 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from asyncq.driver import BackendCapabilities, DriverConfig, StoredResult
+from asyncq.driver import BackendCapabilities, DriverConfig, PolicyStatement, Role, StoredResult
 from asyncq.errors import BackendError, DecodeError
 from asyncq.protocol import decode_result
-from asyncq_brokers._clients.aws import BACKEND_ERRORS, AwsLink, Finisher, Refusal
+from asyncq_brokers._clients.aws import BACKEND_ERRORS, AwsLink, Finisher, Refusal, allow, arn
 
 from .batches import read_items, write_items
 from .coordination import DynamoCoordination
@@ -29,6 +29,9 @@ _AT_A_TIME = 16
 
 #: Tasks whose last unfinished write is remembered: the next one then needs no look at it.
 _REMEMBERED = 10_000
+
+#: What the table of the facts is called beside that of the results.
+_FACTS = "-asyncq"
 
 _CONDITION_FAILED = "ConditionalCheckFailedException"
 
@@ -56,7 +59,7 @@ class DynamoBackend:
         self._table = Table(name=options.table, key="id", units=units, expires=expires)
         self._prefix = f"{options.prefix}celery-task-meta-"
         self.coordination = DynamoCoordination(
-            self._link, self._environment, table=f"{options.table}-asyncq", prefix=options.prefix
+            self._link, self._environment, table=f"{options.table}{_FACTS}", prefix=options.prefix
         )
         self._finisher = Finisher()
         self._reader = Reader(self._look)
@@ -104,6 +107,16 @@ class DynamoBackend:
     async def forget(self, task_ids: Sequence[str]) -> None:
         if task_ids:
             await self._finisher.run(self._forget(task_ids))
+
+    def policy(self, role: Role, queues: Sequence[str]) -> list[PolicyStatement]:  # noqa: ARG002 - one table for all
+        tables = {"CreateTable", "DescribeTable", "DescribeTimeToLive", "UpdateTimeToLive"}
+        facts = {"BatchGetItem", "BatchWriteItem", "DeleteItem", "PutItem", "Query", "UpdateItem"}
+        results = {"BatchGetItem", "BatchWriteItem"} | ({"PutItem"} if role == "worker" else set[str]())
+        table = arn(self._account, f"table/{self._options.table}")
+        return [
+            allow(self._account, tables | results, [table]),
+            allow(self._account, tables | facts, [f"{table}{_FACTS}"]),
+        ]
 
     # -- each to its end
 

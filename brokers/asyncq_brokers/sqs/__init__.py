@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from .broker import SqsBroker
 
 if TYPE_CHECKING:
-    from asyncq.driver import Broker, DriverConfig, TagReleasing
+    from asyncq.driver import Broker, DriverConfig, Permitted, TagReleasing
 
     _broker: Callable[[DriverConfig], Broker] = SqsBroker
+    _permitted: Callable[[DriverConfig], Permitted] = SqsBroker
     _releasing: Callable[[DriverConfig], TagReleasing] = SqsBroker
 
 __all__ = ["SqsBroker"]

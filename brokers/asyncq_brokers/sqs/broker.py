@@ -10,15 +10,18 @@ from asyncq.driver import (
     ConsumerOptions,
     DriverConfig,
     Place,
+    PolicyStatement,
     Publication,
     Queue,
     QueueDepth,
+    Role,
     Stored,
 )
-from asyncq_brokers._clients.aws import BROKER_ERRORS, Account, AwsLink, Finisher
+from asyncq_brokers._clients.aws import BROKER_ERRORS, Account, AwsLink, Finisher, allow, arn
 
 from .consumer import SqsConsumer
 from .encoding import MAX_BYTES
+from .names import sqs_name
 from .operating import Operator
 from .options import read_config
 from .publishing import Publisher
@@ -114,6 +117,17 @@ class SqsBroker:
 
     async def drop(self, queue: str, place: Place, keys: Sequence[str]) -> int:
         return await self._operator.drop(queue, place, keys)
+
+    def policy(self, role: Role, queues: Sequence[str]) -> list[PolicyStatement]:
+        actions = {"SendMessage"}
+        if not self._options.predefined_queues:
+            actions |= {"CreateQueue", "GetQueueUrl"}
+        names = [*queues]
+        if role == "worker":
+            actions |= {"ChangeMessageVisibility", "DeleteMessage", "GetQueueAttributes", "ReceiveMessage"}
+            names += [dead for name in queues if self._queues.is_defined(dead := f"{name}.dead")]
+        prefix = self._options.queue_name_prefix
+        return [allow(self._account, actions, [arn(self._account, sqs_name(prefix, name)) for name in names])]
 
     def _new_link(self, account: Account) -> AwsLink:
         return AwsLink(

@@ -5,6 +5,7 @@ from .errors import BACKEND_ERRORS, BROKER_ERRORS, ErrorFamily, Refusal, is_thro
 from .finishing import Finisher
 from .link import AwsLink
 from .numbers import read_number, read_seconds
+from .policy import allow, arn
 
 __all__ = [
     "BACKEND_ERRORS",
@@ -14,6 +15,8 @@ __all__ = [
     "ErrorFamily",
     "Finisher",
     "Refusal",
+    "allow",
+    "arn",
     "is_throttling",
     "read_number",
     "read_query",
