@@ -100,7 +100,8 @@ def is_stalled(header: Header, culprit: Flight | None, silence: float, now: floa
 def deadline_of_stop(header: Header | None, *, asked_at: float, at_once_at: float | None) -> float:
     """Until when a child may live that was told to stop, and perhaps later to stop at once."""
     if header is None:
-        return asked_at + _DEFAULT_STOP
+        # It still imports, and holds nothing.
+        return asked_at + _DEFAULT_STOP if at_once_at is None else at_once_at
     patient = asked_at + header.shutdown_timeout + header.kill_grace
     return patient if at_once_at is None else min(patient, at_once_at + header.kill_grace)
 

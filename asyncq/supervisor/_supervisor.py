@@ -257,7 +257,8 @@ class Supervisor:
         while self._rescues and self._clock() < until:
             self._turn(attendance)
         for rescue in self._rescues:
-            self._exit_code = self._exit_code or _FAILED
+            if not rescue.is_idle:
+                self._exit_code = self._exit_code or _FAILED
             rescue.abandon()
 
     # -- stopping and reloading ----------------------------------------------------------------------------------

@@ -118,8 +118,9 @@ class TestDeadlines:
         assert deadline_of_stop(header(), asked_at=NOW, at_once_at=NOW + 1) == NOW + 3
         assert deadline_of_stop(header(), asked_at=NOW, at_once_at=NOW + 9) == NOW + 10
 
-    def test_who_has_not_said_anything_has_ten_seconds(self) -> None:
-        assert deadline_of_stop(None, asked_at=NOW, at_once_at=NOW) == NOW + 10
+    def test_who_still_imports_has_ten_seconds_or_none(self) -> None:
+        assert deadline_of_stop(None, asked_at=NOW, at_once_at=None) == NOW + 10
+        assert deadline_of_stop(None, asked_at=NOW, at_once_at=NOW + 1) == NOW + 1
 
     def test_only_a_condemned_child_has_a_deadline_to_drain(self) -> None:
         assert deadline_of_drain(header(Phase.CONDEMNED, drain_until=NOW + 5)) == NOW + 5
