@@ -46,3 +46,9 @@ def _begun_elsewhere(records: Sequence[Record], pids: Collection[int]) -> dict[s
 def first_start(records: Sequence[Record], pids: Collection[int]) -> float:
     """When one of these processes first began a task; infinity: never."""
     return next((record.monotonic for record in records if record.kind == "START" and record.pid in pids), float("inf"))
+
+
+def ends_between(records: Sequence[Record], begin: float, end: float, *, pids: Collection[int] = ()) -> int:
+    """How many tasks came to an end in that time, in these processes or in any."""
+    ends = [r for r in records if r.kind == "END" and begin <= r.monotonic < end]
+    return sum(1 for record in ends if not pids or record.pid in pids)

@@ -61,7 +61,7 @@ def declare_perils(app: AsyncQ, ledger: Ledger) -> None:
         await asyncio.sleep(0.1)
         return len(bytes(size))
 
-    @app.task(name="chaos.blocks", max_retries=0)
+    @app.task(name="chaos.blocks", max_retries=0, time_limit=5)
     async def blocks(ctx: Context, how: Literal["python", "regex", "sleep"]) -> None:
         """Holds the loop; the regular expression holds the interpreter as well."""
         begin(ctx)
@@ -74,15 +74,15 @@ def declare_perils(app: AsyncQ, ledger: Ledger) -> None:
         else:
             time.sleep(_FOR_EVER)  # noqa: ASYNC251 - that is the point
 
-    @app.task(name="chaos.swallows", max_retries=0)
+    @app.task(name="chaos.swallows", max_retries=0, time_limit=5)
     async def swallows(ctx: Context) -> None:
-        """Cannot be cancelled."""
+        """Cannot be cancelled, and records each attempt."""
         begin(ctx)
         while True:
             try:
                 await asyncio.sleep(1)
-            except asyncio.CancelledError:
-                ledger.write("PERIL", ctx.task_id, "cancelled")
+            except asyncio.CancelledError as error:
+                ledger.write("PERIL", ctx.task_id, type(error).__name__)
 
     @app.task(name="chaos.hoards", max_retries=0)
     async def hoards(ctx: Context, seconds: float) -> int:

@@ -202,7 +202,7 @@ class Trial:
             results=results,
             dead=dead,
             stuck=stuck,
-            unstored=() if self._places.trace is None else acknowledged_unstored(self._places.trace),
+            unstored=() if self._places.trace is None else set(acknowledged_unstored(self._places.trace)) - dead,
             exit_codes=exit_codes,
             ignored=() if self.load.task == "chaos.work" else tried,
         )
