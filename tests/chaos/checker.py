@@ -97,7 +97,7 @@ class Report:
 
         `overlap` allows two runs of a task at the same time: where tasks outlive their leases.
         """
-        faults = self.complaints(duplicates=duplicates, overlap=overlap, silence=silence)
+        faults = self._complaints(duplicates=duplicates, overlap=overlap, silence=silence)
         if faults:
             raise AssertionError("\n".join([*faults, str(self), self.context]))
 
@@ -111,7 +111,7 @@ class Report:
                 if bound is not None and (time is None or time > bound):
                     raise AssertionError(f"{name} is not within {bound:g} s\n{self}\n{self.context}")
 
-    def complaints(self, *, duplicates: int, overlap: bool, silence: float) -> list[str]:
+    def _complaints(self, *, duplicates: int, overlap: bool, silence: float) -> list[str]:
         groups: Mapping[str, Collection[str]] = {
             "lost": self.lost,
             "unexpected": self.unexpected,
@@ -121,7 +121,7 @@ class Report:
             "overlapping": () if overlap else self.overlap,
             f"duplicates beyond {duplicates}": self.duplicates if self.duplicates.total() > duplicates else (),
         }
-        told = [f"{what}: {len(ids)}\n{self.histories(ids)}" for what, ids in groups.items() if ids]
+        told = [f"{what}: {len(ids)}\n{self._histories(ids)}" for what, ids in groups.items() if ids]
         if any(self.stuck.values()):
             told.append(f"stuck: {dict(self.stuck)}")
         if any(self.exit_codes):
@@ -130,7 +130,7 @@ class Report:
             told.append(f"silence: {self.silence:.1f} s")
         return told
 
-    def histories(self, ids: Iterable[str], *, most: int = 5) -> str:
+    def _histories(self, ids: Iterable[str], *, most: int = 5) -> str:
         """What the ledger has of these tasks, the first few."""
         shown = sorted(ids)[:most]
         start = self.records[0].monotonic if self.records else 0.0
