@@ -15,7 +15,7 @@ from asyncq._clock import system_environment
 from asyncq._context import Context
 from asyncq._declaration import Anything, DeclaredOptions, TaskDecorator, define, read_options
 from asyncq._definition import TaskDefinition
-from asyncq._drivers import BackendSource, BrokerSource, Drivers
+from asyncq._drivers import BackendSource, BrokerSource, Drivers, is_reply_url
 from asyncq._middleware import Middleware
 from asyncq._outbox import Outbox
 from asyncq._portal import Portal
@@ -82,7 +82,12 @@ class AsyncQ:
         self._tasks = TaskRegistry()
         self._drivers = Drivers(name, self._environment)
         self._clients = Clients(
-            lambda: Client(self.make_broker, self.make_backend, timeout=self._settings.network_timeout)
+            lambda: Client(
+                self.make_broker,
+                self.make_backend,
+                timeout=self._settings.network_timeout,
+                wants_replies=is_reply_url(self._settings.backend),
+            )
         )
         self._portal = Portal(name, self._clients.close_current)
         self._reader = ResultReader(self._clients, self._portal, exceptions, self._environment, self._settings)

@@ -13,8 +13,9 @@ from msgspec import Struct
 
 from asyncq._coordination import coordination_of
 from asyncq._fork import forget_in_child
-from asyncq.driver import Broker, Coordination, Publication, ResultBackend
+from asyncq.driver import Broker, Coordination, Publication, Replying, ResultBackend
 from asyncq.errors import AsyncqError, BrokerConnectionError, ConfigurationError, PublishError
+from asyncq.protocol import WireMessage
 
 __all__ = ["Client", "Clients", "NoBackend"]
 
@@ -53,11 +54,16 @@ class Client:
         make_backend: Callable[[], ResultBackend | None],
         *,
         timeout: float,
+        wants_replies: bool = False,
     ) -> None:
-        """`timeout` is the drivers' own: a message that waits for another one gets no more time than that one."""
+        """`timeout` is the drivers' own: a message that waits for another one gets no more time than that one.
+
+        `wants_replies` says that the backend is a `Replying` one, so that it is needed for sending, too.
+        """
         self._make_broker = make_broker
         self._make_backend = make_backend
         self._timeout = timeout
+        self._wants_replies = wants_replies
         self._opening = asyncio.Lock()
         self._broker: Broker | None = None
         self._backend: ResultBackend | None = None
@@ -181,9 +187,20 @@ class Client:
     async def _publish(self, publications: Sequence[Publication], leaving: Sequence[Callable[[], None]]) -> None:
         # The deadline is the driver's, as for every call on the seam: a second one cost a third of a send.
         broker = self._broker or await self._open_broker()
+        if self._wants_replies:
+            await self._name_reply_address(publications)
         for leaves in leaving:
             leaves()
         await broker.publish(publications)
+
+    async def _name_reply_address(self, publications: Sequence[Publication]) -> None:
+        """Results go to this connection: it has to listen before the task may run."""
+        backend = await self.backend()
+        if isinstance(backend, Replying):
+            address = await backend.reply_address()
+            for publication in publications:
+                if isinstance(publication.message, WireMessage):
+                    publication.message.properties.reply_to = address
 
     async def _open_broker(self) -> Broker:
         async with self._opening:
@@ -264,7 +281,8 @@ class _Timer:
 def _fail_overdue(waiting: Sequence[_Waiting]) -> None:
     now = asyncio.get_running_loop().time()
     overdue = list(takewhile(lambda each: each.deadline <= now, waiting))
-    _fail(overdue, BrokerConnectionError("the broker did not answer in time"))
+    if overdue:
+        _fail(overdue, BrokerConnectionError("the broker did not answer in time"))
 
 
 def _fail(waiting: Sequence[_Waiting], error: Exception) -> None:

@@ -43,7 +43,7 @@ _EXTRAS = {"redis": "redis", "pamqp": "amqp", "aiobotocore": "sqs", "botocore": 
 #: Celery's words for servers that asyncq doesn't speak to yet, so that an error can say more than "unknown".
 _PLANNED = {
     _BROKERS: frozenset({"librabbitmq", "sentinel"}),
-    _BACKENDS: frozenset({"rpc", "s3", "sentinel"}),
+    _BACKENDS: frozenset({"s3", "sentinel"}),
 }
 
 
@@ -60,6 +60,11 @@ def normalize_url(text: str) -> str:
 def scheme_of(url: str) -> str:
     """The part before the first colon, in small letters. Shows nothing of the rest."""
     return url.partition(":")[0].lower()
+
+
+def is_reply_url(source: object) -> bool:
+    """`rpc://`: results travel as replies over the broker, to whoever sent the task."""
+    return isinstance(source, str) and scheme_of(source) == "rpc"
 
 
 def make_broker(config: DriverConfig) -> Broker:
@@ -99,6 +104,11 @@ class Drivers:
             return self._only_once(source)
         make = make_backend if isinstance(source, str) else source
         options = settings.result_backend_transport_options
+        if is_reply_url(source):
+            if not isinstance(settings.broker, str):
+                raise ConfigurationError("results over rpc:// need a broker that is given as a URL")
+            config = self._config(settings.broker, settings, options, settings.broker_use_ssl)
+            return _factory(_BACKENDS, scheme_of(str(source)))(config)
         return make(self._config(source, settings, options, settings.redis_backend_use_ssl))
 
     def _config(

@@ -286,7 +286,7 @@ class RabbitServer:
             "RABBITMQ_LOGS": "-",
             "RABBITMQ_CONF_ENV_FILE": f"{folder}/none",
             "RABBITMQ_CONFIG_FILE": f"{folder}/rabbitmq.conf",
-            "RABBITMQ_ADVANCED_CONFIG_FILE": f"{folder}/none",
+            "RABBITMQ_ADVANCED_CONFIG_FILE": f"{folder}/advanced.config",
             "RABBITMQ_ENABLED_PLUGINS_FILE": f"{folder}/plugins",
             # The script becomes the node, instead of a parent that waits for it.
             "RABBITMQ_ALLOW_INPUT": "1",
@@ -303,6 +303,9 @@ class RabbitServer:
         lines = [f"{name} = {value}\n" for name, value in given.items()]
         (self.folder / "rabbitmq.conf").write_text("".join(lines))
         (self.folder / "plugins").write_text("[].\n")
+        # What is due while the node starts may find its queue not there yet; RabbitMQ tries again after 3 minutes.
+        again = "{dead_letter_worker_publisher_confirm_timeout, 1000}"
+        (self.folder / "advanced.config").write_text(f"[{{rabbit, [{again}]}}].\n")
 
     def _await_answer(self) -> None:
         assert self._server is not None

@@ -293,7 +293,8 @@ class Judge:
             # Arguments that came in another way than results are stored must not cost the result.
             record.extra |= {"args": shape_of_args(message.args), "kwargs": shape_of_kwargs(message.kwargs)}
             raw = self._encode(record)
-        return StoredResult(task_id=message.id, record=raw, status=state, expires=expires)
+        reply_to = message.properties.reply_to
+        return StoredResult(task_id=message.id, record=raw, status=state, expires=expires, reply_to=reply_to)
 
     def _encode(self, record: ResultRecord) -> bytes:
         """Raises EncodeError for what cannot be stored, or is too large for the backend."""

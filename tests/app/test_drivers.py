@@ -70,9 +70,15 @@ def test_a_scheme_without_a_driver(url: str, text: str) -> None:
     assert "redis://" in str(caught.value)
 
 
-def test_rpc_results_are_not_supported_yet() -> None:
-    with pytest.raises(ConfigurationError, match="result backend rpc:// is not supported yet"):
+def test_rpc_results_travel_over_the_brokers_own_server() -> None:
+    queue = AsyncQ("shop", broker="amqp://user:canary@rabbit/shop", backend="rpc://")
+    backend = queue.make_backend()
+    assert backend is not None
+    assert backend.address == "rpc:// (amqp://rabbit:5672/shop)"
+    with pytest.raises(ConfigurationError, match="not an AMQP URL: its scheme is 'memory'"):
         AsyncQ("shop", broker="memory://", backend="rpc://").make_backend()
+    with pytest.raises(ConfigurationError, match="need a broker that is given as a URL"):
+        AsyncQ("shop", broker=MemoryBroker, backend="rpc://").make_backend()
 
 
 def test_a_missing_extra_ends_in_one_line_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,5 +88,6 @@ class CeleryClient:
         self._results.clear()
         backend: Any = app.backend
         backend.result_consumer.stop()
-        backend.client.connection_pool.disconnect()
+        if hasattr(backend, "client"):  # Redis
+            backend.client.connection_pool.disconnect()
         app.close()

@@ -158,3 +158,34 @@ async def test_what_asyncq_has_parked_celery_may_run(place: Place, app: AsyncQ, 
         await until(lambda: worker.stats.parked == 1)
     async with place.worker(tmp_path):
         assert due - 0.01 <= await result.get(20) < due + 3
+
+
+# -- results as replies --------------------------------------------------------------------------------------------
+
+
+async def test_replies_of_asyncqs_workers_reach_celerys_clients(rabbit: RabbitServer) -> None:
+    name = f"interop-{new_id()[:8]}-rpc"
+    url = rabbit.url()
+    async with (
+        AsyncQ("interop", broker=url, backend="rpc://", default_queue=name, track_started=True) as app,
+        CeleryClient(url, backend="rpc://", task_default_queue=name) as client,
+    ):
+
+        @app.task(name="interop.add")
+        async def add(a: int, b: int = 0) -> int:
+            return a + b
+
+        async with app.worker():
+            assert await client.call("interop.add", [1, 2]) == 3
+
+
+async def test_replies_of_celerys_workers_reach_asyncqs_clients(rabbit: RabbitServer, tmp_path: Path) -> None:
+    name = f"interop-{new_id()[:8]}-rpc"
+    url = rabbit.url()
+    async with (
+        CeleryWorker(url, tmp_path, queue=name, backend="rpc://"),
+        AsyncQ("interop", broker=url, backend="rpc://", default_queue=name) as app,
+    ):
+        assert await (await app.send_task("interop.add", [1, 2])).get(20) == 3
+        with pytest.raises(ValueError, match="boom"):
+            await (await app.send_task("interop.fail", ["builtin"])).get(20)

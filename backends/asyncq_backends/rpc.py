@@ -1,0 +1,216 @@
+"""Results as replies: `rpc://` (results.md, section 9). No server keeps them; they go to whoever sent the task.
+
+A worker publishes each record to the queue that the message's `reply_to` names. The sender consumes a queue of its own
+and remembers what it hears, so only the process that sent a task can read its result, and only while it lives. Celery's
+clients and workers do the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from itertools import count
+from typing import TYPE_CHECKING
+
+from pamqp import commands
+
+from asyncq.driver import BackendCapabilities, DriverConfig, StoredResult
+from asyncq.errors import BackendConnectionError, BackendError
+from asyncq.protocol import Properties, WireMessage
+from asyncq_brokers._clients.amqp import (
+    Channel,
+    Incoming,
+    Link,
+    Outgoing,
+    decode_content,
+    encode_content_header,
+    read_backend_config,
+)
+
+from ._watcher import Watcher
+
+if TYPE_CHECKING:
+    from asyncq.driver import Replying, ResultBackend
+
+__all__ = ["RpcBackend"]
+
+logger = logging.getLogger(__name__)
+
+#: Records that are remembered; of more, the oldest go. Nobody can ask a server for them again.
+_MOST_REMEMBERED = 20_000
+
+#: Milliseconds that the reply queue outlives its last consumer: long enough for a reconnect, and no litter.
+_QUEUE_EXPIRES = 300_000
+
+#: Seconds between attempts to hear again: first and longest.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+
+
+class RpcBackend:
+    """Replies over the broker's own RabbitMQ: `DriverConfig.url` is the broker's."""
+
+    capabilities = BackendCapabilities(shared=False, push=True)
+
+    def __init__(self, config: DriverConfig) -> None:
+        self._link = Link(read_backend_config(config), clock=config.environment.clock, timeout=config.timeout)
+        self._random = config.environment.random
+        self._queue = config.environment.new_id()
+        #: Task id -> the newest record.
+        self._records: dict[str, bytes] = {}
+        self._versions = count()
+        self._watchers: set[Watcher] = set()
+        self._channel: Channel | None = None
+        self._opening = asyncio.Lock()
+        #: Consumes the reply queue, and does so again after each loss of the connection.
+        self._hearing: asyncio.Task[None] | None = None
+        self._heard = asyncio.Event()
+
+    @property
+    def address(self) -> str:
+        return f"rpc:// ({self._link.address})"
+
+    @property
+    def followed(self) -> int:
+        """How many tasks are being watched."""
+        return len({task_id for watcher in self._watchers for task_id in watcher.task_ids})
+
+    async def open(self) -> None:
+        await self._link.connected(self._link.deadline())
+
+    async def close(self) -> None:
+        if self._hearing is not None:
+            self._hearing.cancel()
+            await asyncio.wait([self._hearing])
+        await self._link.close()
+        for watcher in self._watchers:
+            watcher.end(BackendConnectionError("the rpc backend is closed"))
+
+    async def reply_address(self) -> str:
+        if self._hearing is None:
+            self._link.refuse_if_closed()
+            self._hearing = asyncio.create_task(self._keep_hearing())
+        if not self._heard.is_set():
+            try:
+                async with asyncio.timeout(self._link.timeout):
+                    await self._heard.wait()
+            except TimeoutError:
+                raise BackendConnectionError(f"no replies can be heard from {self._link.address}") from None
+        return self._queue
+
+    # -- what workers do
+
+    async def store(self, results: Sequence[StoredResult]) -> list[bool]:
+        """Send each to whoever asked for it. Nobody keeps it, so none is there already."""
+        deadline = self._link.deadline()
+        replies: list[Outgoing] = []
+        for result in results:
+            if result.reply_to:
+                message = WireMessage(
+                    result.record,
+                    {},
+                    Properties(correlation_id=result.task_id, priority=0, delivery_mode=1),
+                    content_type=_content_type(result.record),
+                )
+                replies.append(Outgoing("", result.reply_to, encode_content_header(message), result.record))
+        if replies:
+            channel = await self._publishing_channel(deadline)
+            await channel.connection.ready_to_publish(deadline)
+            gone = await channel.answer(channel.publish(replies), deadline)
+            if gone:
+                logger.debug("%d results have nobody any more who waits for them", len(gone))
+        return [True] * len(results)
+
+    async def _publishing_channel(self, deadline: float) -> Channel:
+        async with self._opening:
+            if self._channel is None or self._channel.error is not None:
+                channel = await self._link.channel(deadline)
+                try:
+                    await channel.confirm(deadline)
+                except BaseException:
+                    channel.leave()
+                    raise
+                self._channel = channel
+            return self._channel
+
+    # -- what senders do
+
+    async def get(self, task_ids: Sequence[str]) -> list[bytes | None]:
+        await self._turn()
+        return [self._records.get(task_id) for task_id in task_ids]
+
+    @asynccontextmanager
+    async def watch(self, task_ids: Sequence[str]) -> AsyncGenerator[AsyncIterator[tuple[str, bytes]]]:
+        await self._turn()
+        watcher = Watcher(task_ids)
+        self._watchers.add(watcher)
+        for task_id in watcher.task_ids:
+            if (record := self._records.get(task_id)) is not None:
+                watcher.tell(task_id, record, next(self._versions))
+        try:
+            yield watcher
+        finally:
+            self._watchers.discard(watcher)
+
+    async def forget(self, task_ids: Sequence[str]) -> None:
+        await self._turn()
+        for task_id in task_ids:
+            self._records.pop(task_id, None)
+
+    async def _turn(self) -> None:
+        """Let others run, as every call of a backend does."""
+        await asyncio.sleep(0)
+        self._link.refuse_if_closed()
+
+    async def _keep_hearing(self) -> None:
+        """Consume again after each loss of the connection, for ever."""
+        pause = _FIRST_PAUSE
+        while True:
+            lost = asyncio.Event()
+            try:
+                await self._hear(lost)
+            except BackendError as error:
+                if pause == _FIRST_PAUSE:
+                    logger.warning("No replies can be heard, will try again: %s", error)
+                await asyncio.sleep(self._random.uniform(0, pause))
+                pause = min(2 * pause, _LONGEST_PAUSE)
+            else:
+                pause = _FIRST_PAUSE
+                await lost.wait()
+
+    async def _hear(self, lost: asyncio.Event) -> None:
+        """Declare the reply queue and consume it, on a channel whose end sets the event."""
+        deadline = self._link.deadline()
+        channel = await self._link.channel(deadline)
+        channel.on_delivery = lambda incoming: self._note(channel, incoming)
+        channel.on_end = lost.set
+        channel.on_cancel = lambda _: lost.set()
+        declare = commands.Queue.Declare(0, self._queue, durable=True, arguments={"x-expires": _QUEUE_EXPIRES})
+        await channel.calls([declare, commands.Basic.Consume(0, self._queue, self._queue)], deadline)
+        self._heard.set()
+
+    def _note(self, channel: Channel, incoming: Incoming) -> None:
+        channel.ack(incoming.delivery_tag)
+        task_id = decode_content(incoming.header, incoming.body).properties.correlation_id
+        if task_id is None:
+            return
+        self._records.pop(task_id, None)
+        self._records[task_id] = incoming.body
+        if len(self._records) > _MOST_REMEMBERED:
+            del self._records[next(iter(self._records))]
+        for watcher in self._watchers:
+            if task_id in watcher.task_ids:
+                watcher.tell(task_id, incoming.body, next(self._versions))
+
+
+def _content_type(record: bytes) -> str:
+    """A record is a mapping: its first byte tells JSON, msgpack and YAML apart."""
+    if record[:1] == b"{":
+        return "application/json"
+    return "application/x-msgpack" if record[:1] >= b"\x80" else "application/x-yaml"
+
+
+if TYPE_CHECKING:
+    _backend: Callable[[DriverConfig], ResultBackend] = RpcBackend
+    _replying: Callable[[DriverConfig], Replying] = RpcBackend
