@@ -28,6 +28,15 @@ _HONOURED = {
 #: Celery's old name -> the new one.
 _OLD_NAMES = {setting.old_name or name.upper(): name for name, setting in CELERY_SETTINGS.items()}
 
+#: Settings of one kind of backend -> its scheme, and the option of its driver.
+_OF_BACKENDS: Mapping[str, tuple[str, str]] = {
+    "dynamodb_endpoint_url": ("dynamodb", "endpoint_url"),
+    **{
+        f"s3_{name}": ("s3", name)
+        for name in ("access_key_id", "secret_access_key", "bucket", "base_path", "region", "endpoint_url")
+    },
+}
+
 #: Values of settings that are not honoured, which ask for what asyncq does in any case.
 _AS_IT_IS_ANYWAY: Mapping[str, Any] = {
     "broker_connection_retry_on_startup": True,
@@ -68,7 +77,7 @@ def read_celery_config(source: object, namespace: str | None = None) -> CeleryCo
     is_mapping = isinstance(source, Mapping)
     config = CeleryConfig()
     said_as: dict[str, str] = {}
-    endpoint: Any = None
+    places: dict[str, Any] = {}
     for name, value in _items(source, namespace):
         setting = _setting_named(name, namespace)
         if setting is None:
@@ -82,16 +91,25 @@ def read_celery_config(source: object, namespace: str | None = None) -> CeleryCo
                 raise ConfigurationError(f"{said_as[own]} and {name} are the same setting, with different values")
             said_as[own] = name
             config.values[own] = value
-        elif setting == "dynamodb_endpoint_url":
-            endpoint = value
+        elif setting in _OF_BACKENDS:
+            places[setting] = value
         elif not _changes_nothing(setting, value):
             config.ignored.append(name)
-    if endpoint and str(config.values.get("backend", "")).startswith("dynamodb:"):  # the URL has no room for one
-        options: Mapping[str, Any] = config.values.get("result_backend_transport_options", {})
-        config.values["result_backend_transport_options"] = {"endpoint_url": endpoint, **options}
+    _place(places, config)
     if config.values.get("broker_use_ssl") is False:  # Celery's default, which a `rediss://` URL overrules
         del config.values["broker_use_ssl"]
     return config
+
+
+def _place(places: Mapping[str, Any], config: CeleryConfig) -> None:
+    """Turn settings of one kind of backend into options of its driver."""
+    scheme = str(config.values.get("backend", "")).partition(":")[0]
+    options = {
+        _OF_BACKENDS[name][1]: value for name, value in places.items() if value and _OF_BACKENDS[name][0] == scheme
+    }
+    if options:
+        given: Mapping[str, Any] = config.values.get("result_backend_transport_options", {})
+        config.values["result_backend_transport_options"] = {**options, **given}
 
 
 def _import(path: str) -> object:

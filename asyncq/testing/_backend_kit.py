@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import pytest
 
@@ -37,6 +37,9 @@ Subscriptions = Callable[[ResultBackend], Awaitable[int]]
 
 class BackendFixtures:
     """What a driver's test class overrides, and what the suite makes of it."""
+
+    #: Tasks that one watch follows; fewer for a store that is asked for each by itself.
+    many: ClassVar[int] = 1000
 
     @pytest.fixture
     def make_backend(self) -> MakeBackend:

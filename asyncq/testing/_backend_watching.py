@@ -72,14 +72,15 @@ class Watching(BackendFixtures):
 
     async def test_many_tasks_in_one_watch(self, new_backend: NewBackend, backend: ResultBackend) -> None:
         writer = await new_backend()
-        tasks = [environment.new_id() for _ in range(1000)]
-        await within(writer.store([result(task, b"early", status="SUCCESS") for task in tasks[:300]]))
+        tasks = [environment.new_id() for _ in range(self.many)]
+        early = len(tasks) // 3
+        await within(writer.store([result(task, b"early", status="SUCCESS") for task in tasks[:early]]))
 
         async with backend.watch(tasks) as changes:
-            await within(writer.store([result(task, b"late", status="SUCCESS") for task in tasks[300:]]))
-            seen = await changes_until(changes, lambda seen: len(seen) == 1000)
+            await within(writer.store([result(task, b"late", status="SUCCESS") for task in tasks[early:]]))
+            seen = await changes_until(changes, lambda seen: len(seen) == len(tasks))
 
-        assert seen == {task: b"early" if position < 300 else b"late" for position, task in enumerate(tasks)}
+        assert seen == {task: b"early" if position < early else b"late" for position, task in enumerate(tasks)}
 
     async def test_many_watchers(self, new_backend: NewBackend, backend: ResultBackend) -> None:
         writer = await new_backend()

@@ -1,10 +1,12 @@
-"""The DynamoDB backend keeps the contracts of results and of coordination."""
+"""The DynamoDB and the S3 backend keep the contract of results, DynamoDB that of coordination too."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import Any
 
+import boto3
 import pytest
 
 from asyncq._clock import new_id, system_environment
@@ -12,6 +14,7 @@ from asyncq.driver import DriverConfig, ResultBackend
 from asyncq.testing.backend_contract import BackendContract, Freeze, MakeBackend, Subscriptions
 from asyncq.testing.coordination_contract import CoordinatingDriver, CoordinationContract, MakeDriver
 from asyncq_backends.dynamodb import DynamoBackend
+from asyncq_backends.s3 import S3Backend
 from aws.moto_server import MotoServer
 
 
@@ -50,6 +53,46 @@ class TestDynamoBackend(BackendContract):
     def subscriptions(self) -> Subscriptions:
         async def count(backend: ResultBackend) -> int:
             assert isinstance(backend, DynamoBackend)
+            return backend.followed
+
+        return count
+
+
+@pytest.fixture(scope="module")
+def bucket(moto: MotoServer) -> str:
+    name = f"results-{new_id()[:8]}"
+    client: Any = boto3.client(
+        "s3", endpoint_url=moto.endpoint, region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b"
+    )
+    client.create_bucket(Bucket=name)
+    client.close()
+    return name
+
+
+class TestS3Backend(BackendContract):
+    many = 150
+
+    @pytest.fixture
+    def make_backend(self, moto: MotoServer, bucket: str) -> MakeBackend:
+        def make_backend(*, timeout: float = 10.0) -> ResultBackend:
+            options = {"endpoint_url": moto.endpoint, "region": "us-east-1"}
+            url = f"s3://testing:testing@{bucket}/a/prefix"
+            return S3Backend(
+                DriverConfig(
+                    url=url, app="contract", environment=system_environment(), timeout=timeout, options=options
+                )
+            )
+
+        return make_backend
+
+    @pytest.fixture
+    def freeze(self, moto: MotoServer) -> Freeze:
+        return frozen(moto)
+
+    @pytest.fixture
+    def subscriptions(self) -> Subscriptions:
+        async def count(backend: ResultBackend) -> int:
+            assert isinstance(backend, S3Backend)
             return backend.followed
 
         return count

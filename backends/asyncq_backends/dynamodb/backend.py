@@ -11,13 +11,13 @@ from typing import Any
 from asyncq.driver import BackendCapabilities, DriverConfig, PolicyStatement, Role, StoredResult
 from asyncq.errors import BackendError, DecodeError
 from asyncq.protocol import decode_result
+from asyncq_backends._reader import Reader
 from asyncq_brokers._clients.aws import BACKEND_ERRORS, AwsLink, Finisher, Refusal, allow, arn
 
 from .batches import read_items, write_items
 from .coordination import DynamoCoordination
 from .items import MAX_RECORD_BYTES, Item, item_id, record_of, result_item
 from .options import read_config
-from .reader import Reader
 from .table import Table
 
 __all__ = ["DynamoBackend"]

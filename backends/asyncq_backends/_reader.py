@@ -1,4 +1,4 @@
-"""One reader for all that a process waits for: DynamoDB tells nobody of changes."""
+"""One reader for all that a process waits for, on a store that tells nobody of changes."""
 
 from __future__ import annotations
 

@@ -1,0 +1,220 @@
+"""Records of tasks in an S3 bucket (`asyncq.driver.ResultBackend`)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from msgspec import Struct
+
+from asyncq.driver import BackendCapabilities, DriverConfig, PolicyStatement, Role, StoredResult
+from asyncq.errors import BackendConnectionError, ConfigurationError, DecodeError
+from asyncq.protocol import decode_result
+from asyncq_backends._reader import Reader
+from asyncq_brokers._clients.aws import BACKEND_ERRORS, AwsLink, Finisher, Refusal, allow
+
+from .options import read_config
+
+__all__ = ["S3Backend"]
+
+#: What one request can put.
+_CAPABILITIES = BackendCapabilities(shared=True, push=False, max_record_bytes=5 * 1024**3)
+
+#: Objects that are read or written at the same time.
+_AT_A_TIME = 16
+
+#: Keys of one DeleteObjects.
+_DELETED = 1000
+
+#: Tasks whose last unfinished write is remembered: the next one then needs no look at it.
+_REMEMBERED = 10_000
+
+#: Metadata: UNIX seconds after which the object is no result any more. A lifecycle rule of the bucket deletes it.
+_EXPIRES = "asyncq-expires"
+
+_MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
+#: Another writer was there between our look and our write, or at the same time.
+_CONFLICT = frozenset({"412", "PreconditionFailed", "409", "ConditionalRequestConflict"})
+
+#: Serialisers that a foreign record may be decoded with, to see its state. Pickle is not among them.
+_ACCEPT = ("json", "msgpack", "yaml")
+
+
+class _Found(Struct):
+    """An object."""
+
+    record: bytes
+    #: Names this version of it.
+    etag: str
+    expired: bool
+
+
+class S3Backend:
+    """Results under Celery's keys, an object each. Whoever waits for one is told by looking."""
+
+    def __init__(self, config: DriverConfig) -> None:
+        self._account, self._options = read_config(config)
+        self._clock = config.environment.clock
+        self._timeout = config.timeout
+        self._link = AwsLink(
+            self._account, errors=BACKEND_ERRORS, environment=config.environment, timeout=config.timeout
+        )
+        self._prefix = f"{self._options.prefix}celery-task-meta-"
+        self._finisher = Finisher()
+        self._reader = Reader(self._get)
+        self._calling = asyncio.Semaphore(_AT_A_TIME)
+        #: Task id -> ETag of the unfinished record that we wrote last.
+        self._written: OrderedDict[str, str] = OrderedDict()
+
+    @property
+    def capabilities(self) -> BackendCapabilities:
+        return _CAPABILITIES
+
+    @property
+    def address(self) -> str:
+        return f"s3://{self._options.bucket}/{self._options.prefix}"
+
+    @property
+    def followed(self) -> int:
+        """How many tasks are being watched."""
+        return self._reader.followed
+
+    async def open(self) -> None:
+        try:
+            await self._link.call("head_bucket", harmless=True, Bucket=self._options.bucket)
+        except Refusal as refusal:
+            if refusal.code in _MISSING:
+                raise ConfigurationError(f"there is no bucket {self._options.bucket!r}: create it") from refusal
+            raise self._link.translated(refusal) from refusal
+
+    async def close(self) -> None:
+        await self._reader.close()
+        await self._finisher.close(0.5)
+        await self._link.close()
+
+    async def store(self, results: Sequence[StoredResult]) -> list[bool]:
+        return await self._finisher.run(self._store(results)) if results else []
+
+    async def get(self, task_ids: Sequence[str]) -> list[bytes | None]:
+        return await self._finisher.run(self._get(task_ids)) if task_ids else []
+
+    @asynccontextmanager
+    async def watch(self, task_ids: Sequence[str]) -> AsyncGenerator[AsyncIterator[tuple[str, bytes]]]:
+        with self._reader.follow(task_ids) as changes:
+            yield changes
+
+    async def forget(self, task_ids: Sequence[str]) -> None:
+        if task_ids:
+            await self._finisher.run(self._forget(task_ids))
+
+    def policy(self, role: Role, queues: Sequence[str]) -> list[PolicyStatement]:  # noqa: ARG002 - one bucket for all
+        bucket = f"arn:aws:s3:::{self._options.bucket}"
+        actions = {"DeleteObject", "GetObject"} | ({"PutObject"} if role == "worker" else set[str]())
+        # Without ListBucket S3 says "denied" of an object that isn't there.
+        return [
+            allow(self._account, {"ListBucket"}, [bucket]),
+            allow(self._account, actions, [f"{bucket}/{self._options.prefix}*"]),
+        ]
+
+    # -- each to its end
+
+    async def _store(self, results: Sequence[StoredResult]) -> list[bool]:
+        by_task: dict[str, list[int]] = {}
+        for position, result in enumerate(results):
+            by_task.setdefault(result.task_id, []).append(position)
+        outcome = [False] * len(results)
+
+        async def store(positions: Sequence[int]) -> None:
+            for position in positions:  # records of one task one after the other
+                async with self._calling:
+                    outcome[position] = await self._store_one(results[position])
+
+        # A refused one doesn't keep the others away.
+        for answer in await asyncio.gather(*map(store, by_task.values()), return_exceptions=True):
+            if answer is not None:
+                raise answer
+        return outcome
+
+    async def _store_one(self, result: StoredResult) -> bool:
+        """Write a record unless a SUCCESS stands there; what stands there must be what was looked at."""
+        seen = self._written.pop(result.task_id, None)
+        while True:
+            now = self._clock.wall()
+            metadata = {} if result.expires is None else {_EXPIRES: repr(now + result.expires)}
+            condition: dict[str, Any] = {"IfNoneMatch": "*"} if seen is None else {"IfMatch": seen}
+            try:
+                answer = await self._link.call(
+                    "put_object",
+                    Bucket=self._options.bucket,
+                    Key=self._prefix + result.task_id,
+                    Body=result.record,
+                    Metadata=metadata,
+                    **condition,
+                )
+            except Refusal as refusal:
+                # IfMatch finds nothing where the object was deleted meanwhile.
+                if refusal.code not in _CONFLICT | _MISSING:
+                    raise self._link.translated(refusal) from refusal
+                found = await self._read(result.task_id)
+                if found is not None and not found.expired and _status(found.record) == "SUCCESS":
+                    return False
+                seen = None if found is None else found.etag
+            else:
+                self._remember(result, str(answer["ETag"]))
+                return True
+
+    def _remember(self, result: StoredResult, etag: str) -> None:
+        if result.status != "SUCCESS":
+            self._written[result.task_id] = etag
+            if len(self._written) > _REMEMBERED:
+                self._written.popitem(last=False)
+
+    async def _get(self, task_ids: Sequence[str]) -> list[bytes | None]:
+        async def get(task_id: str) -> bytes | None:
+            async with self._calling:
+                found = await self._read(task_id)
+            return None if found is None or found.expired else found.record
+
+        unique = list(dict.fromkeys(task_ids))
+        records = dict(zip(unique, await asyncio.gather(*map(get, unique)), strict=True))
+        return [records[task_id] for task_id in task_ids]
+
+    async def _read(self, task_id: str) -> _Found | None:
+        try:
+            answer = await self._link.call(
+                "get_object", harmless=True, Bucket=self._options.bucket, Key=self._prefix + task_id
+            )
+        except Refusal as refusal:
+            if refusal.code in _MISSING:
+                return None
+            raise self._link.translated(refusal) from refusal
+        try:
+            async with asyncio.timeout(self._timeout), answer["Body"] as stream:
+                record: bytes = await stream.read()
+        except (TimeoutError, OSError) as error:
+            raise BackendConnectionError(f"{self.address} did not send a result in time") from error
+        expires = float(answer.get("Metadata", {}).get(_EXPIRES, "inf"))
+        return _Found(record, str(answer["ETag"]), expired=expires <= self._clock.wall())
+
+    async def _forget(self, task_ids: Sequence[str]) -> None:
+        for task_id in task_ids:
+            self._written.pop(task_id, None)
+        keys = [{"Key": self._prefix + task_id} for task_id in dict.fromkeys(task_ids)]
+        for start in range(0, len(keys), _DELETED):
+            await self._link.ask(
+                "delete_objects",
+                harmless=True,
+                Bucket=self._options.bucket,
+                Delete={"Objects": keys[start : start + _DELETED], "Quiet": True},
+            )
+
+
+def _status(record: bytes) -> str | None:
+    """The state that a record says; None where it can't be read."""
+    try:
+        return decode_result(record, accept=_ACCEPT).status
+    except DecodeError:
+        return None
