@@ -61,6 +61,7 @@ class RedisBackend:
         return self._listener.followed
 
     async def open(self) -> None:
+        _store_script()  # now: when tasks have taken every descriptor, no file can be opened any more
         await check_server(self._link)
 
     async def close(self) -> None:

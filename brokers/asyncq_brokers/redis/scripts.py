@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 
@@ -10,7 +11,16 @@ from asyncq_brokers._clients.redis import Script
 __all__ = ["script"]
 
 
-@cache
 def script(name: str) -> Script:
-    """The script of a name, read from the package once."""
-    return Script(name, files("asyncq_brokers.redis").joinpath("lua", f"{name}.lua").read_text(encoding="utf-8"))
+    """The script of a name."""
+    return _scripts()[name]
+
+
+@cache
+def _scripts() -> Mapping[str, Script]:
+    """All of them, at the first use of one: when tasks have taken every descriptor, no file can be opened any more."""
+    return {
+        path.name.removesuffix(".lua"): Script(path.name.removesuffix(".lua"), path.read_text(encoding="utf-8"))
+        for path in files("asyncq_brokers.redis").joinpath("lua").iterdir()
+        if path.name.endswith(".lua")
+    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -91,11 +91,21 @@ def _milliseconds(ttl: float) -> int:
     return math.ceil(ttl * 1000)
 
 
-@cache
 def _script(name: str) -> Script:
+    return _scripts()[name]
+
+
+@cache
+def _scripts() -> Mapping[str, Script]:
+    """All of them, at the first use of one: when tasks have taken every descriptor, no file can be opened any more."""
     folder = files("asyncq_brokers._clients.redis").joinpath("lua")
-    parts = ["register", name] if name in {"put", "incr"} else [name]
-    return Script(name, "\n".join(folder.joinpath(f"{part}.lua").read_text(encoding="utf-8") for part in parts))
+    texts = {
+        path.name.removesuffix(".lua"): path.read_text(encoding="utf-8")
+        for path in folder.iterdir()
+        if path.name.endswith(".lua")
+    }
+    parts = {name: [texts["register"], text] if name in {"put", "incr"} else [text] for name, text in texts.items()}
+    return {name: Script(name, "\n".join(part)) for name, part in parts.items()}
 
 
 if TYPE_CHECKING:
