@@ -13,7 +13,8 @@ import redis
 
 from asyncq._clock import system_environment
 from asyncq.driver import DriverConfig
-from asyncq_brokers._clients.redis import Endpoint, parse_endpoint
+from asyncq.errors import BrokerConnectionError
+from asyncq_brokers._clients.redis import Endpoint, Session, parse_endpoint
 from asyncq_brokers.redis import RedisBroker
 from asyncq_brokers.redis.waiter import PollingWaiter, RotatingWaiter, TrackingWaiter, Waiter, make_waiter
 from redis_kit import BOUND, Client, ack, consume, numbers, publish
@@ -99,6 +100,28 @@ async def test_a_scope_that_is_cancelled_while_it_connects_leaves_no_connection(
         await one.close()
 
     await until(lambda: len(client.client_list()) == before)
+
+
+async def test_a_connection_that_ends_while_the_other_one_is_made_is_no_refusal(
+    endpoint: Endpoint, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server says that there is no such client; a worker that took this for "can't" waited by BLMOVE for ever."""
+    connect, opened = TrackingWaiter._open, list[Session]()
+
+    async def connect_and_lose_the_first(self: TrackingWaiter) -> Session:
+        opened.append(await connect(self))
+        if len(opened) == 2:
+            client.client_kill_filter(_type="pubsub")
+        return opened[-1]
+
+    monkeypatch.setattr(TrackingWaiter, "_open", connect_and_lose_the_first)
+    waiter = make_waiter(endpoint, LISTS, system_environment(), 5.0)
+    client.lpush("q", b"message")
+    with pytest.raises(BrokerConnectionError):
+        await waiter.wait()
+    await waiter.wait()
+    assert len(opened) == 4
+    await waiter.close()
 
 
 async def test_nothing_is_missed_between_two_waits(waiter: Waiter, client: Client) -> None:

@@ -29,6 +29,9 @@ logger = logging.getLogger(__name__)
 #: The channel on which a server tells of changed keys.
 _INVALIDATIONS = "__redis__:invalidate"
 
+#: In the server's answer to CLIENT TRACKING when the connection that was to hear of changes has ended meanwhile.
+_EAR_HAS_GONE = "redirect to does not exist"
+
 #: Seconds after which a waiter looks for itself, and finds out whether its connections still live: a load balancer may
 #: have forgotten them, and a forgotten connection stays silent for ever.
 _LOOK_AGAIN = 4.0
@@ -166,6 +169,9 @@ class TrackingWaiter:
             await self._disconnect()
             if isinstance(error, TimeoutError):
                 raise BrokerConnectionError(f"Redis at {self._endpoint.address} did not answer in time") from error
+            if isinstance(error, BrokerError) and _EAR_HAS_GONE in str(error):
+                # Not a server that can't: the next pair will do.
+                raise BrokerConnectionError(f"lost a connection to Redis at {self._endpoint.address}") from error
             raise
         return eye, ear
 
