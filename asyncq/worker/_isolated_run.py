@@ -37,6 +37,9 @@ from asyncq.worker._program import compile_task
 from asyncq.worker._recorder import Recorder
 from asyncq.worker._setup import WorkerSetup
 
+#: Apps (by `id`) that were set up in this process without a fault.
+_rehearsed: set[int] = set()
+
 
 class _App(Protocol):
     def worker_setup(self) -> WorkerSetup: ...
@@ -79,8 +82,17 @@ def is_task(found: object, definition: TaskDefinition | None = None) -> TypeGuar
 
 
 def prepare(module: str, qualname: str) -> bool:
-    """Import what a suspect needs, before its time runs; False when there is no task under that name."""
-    return is_task(named(module, qualname))
+    """See that a suspect will find what it needs, before its time runs; False when there is no task under that name.
+
+    Raises what the module or a lifespan raises: one that takes a port, say, can't be opened beside the worker's own.
+    """
+    task = named(module, qualname)
+    if not is_task(task):
+        return False
+    if id(task.app) not in _rehearsed:
+        asyncio.run(_rehearse(task.app))
+        _rehearsed.add(id(task.app))
+    return True
 
 
 def run_suspect(suspect: Suspect) -> Report:
@@ -89,6 +101,11 @@ def run_suspect(suspect: Suspect) -> Report:
     if not is_task(task):
         raise LookupError(f"{suspect.module}.{suspect.qualname} is no task here")
     return asyncio.run(_run(task, suspect))
+
+
+async def _rehearse(app: _App) -> None:
+    async with AsyncExitStack() as stack:
+        await open_lifespans(stack, app.worker_setup().lifespans)
 
 
 async def _run(task: _Task, suspect: Suspect) -> Report:

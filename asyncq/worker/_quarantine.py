@@ -11,11 +11,14 @@ from asyncq.errors import WorkerLostError
 from asyncq.worker._attempt import Attempt
 from asyncq.worker._calls import Begin, Caller, Value
 from asyncq.worker._isolated_run import Suspect, is_task, prepare, run_suspect
-from asyncq.worker._outcome import Crashed, FoundElsewhere
+from asyncq.worker._outcome import Crashed, FoundElsewhere, Interrupted
 from asyncq.worker._process import named
 from asyncq.worker._processes import ProcessDied, ProcessPool
 
 logger = logging.getLogger(__name__)
+
+#: Seconds until the next one may run when one could not.
+_PAUSE = 5.0
 
 #: Seconds that a new process gets to import the app.
 _IMPORTING = 60.0
@@ -60,11 +63,16 @@ class QuarantineCaller:
             except ProcessDied as died:
                 suspicion.deaths.append(f"{died} in quarantine")
                 raise FoundElsewhere(Crashed(WorkerLostError(str(died)))) from None
+            except Exception as error:
+                # What the task raises is in the report: this was the app, which could be set up before.
+                logger.exception("%r can't be run in quarantine now", attempt, extra=attempt.log_fields())
+                await asyncio.sleep(_PAUSE)
+                raise FoundElsewhere(Interrupted()) from error
         attempt.children.extend(report.children)
         raise FoundElsewhere(report.outcome)
 
     async def _is_prepared(self, attempt: Attempt) -> bool:
-        """Import its module there. An import that fails or dies is not the task's doing."""
+        """Import its module there, and try its lifespans. What fails or dies of that is not the task's doing."""
         fn = attempt.program.definition.fn
         try:
             async with asyncio.timeout(_IMPORTING):

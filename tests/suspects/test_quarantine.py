@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -47,7 +48,8 @@ async def test_a_task_finds_all_it_needs_in_quarantine(kit: Kit) -> None:
         assert decode_result(raw).children == [[[found["child"], None], None]]
         assert "PROGRESS" in {update.status for update in seen}
         assert worker.stop() == 0
-    assert [record.task_id for record in kit.ledger.entries("CLOSED")] == ["session", "pool", "pool"]
+    # The pool: tried in quarantine, opened and closed for the run, and at last the worker's own.
+    assert [record.task_id for record in kit.ledger.entries("CLOSED")] == ["pool", "session", "pool", "pool"]
 
 
 async def test_every_end_of_a_task_crosses(kit: Kit) -> None:
@@ -121,6 +123,16 @@ async def test_a_signal_to_all_processes_of_a_service_speaks_against_nobody(kit:
 
 async def test_a_suspect_that_no_other_process_can_find_runs_among_others(kit: Kit) -> None:
     result = await kit.send_again("hidden", deaths=["a crowd"])
+    async with kit.worker() as worker:
+        assert await result.get(20) == worker.pid
+        assert worker.stop() == 0
+
+
+async def test_an_app_that_cannot_be_set_up_twice_runs_its_suspects_among_others(
+    kit: Kit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SUSPECTS_EXCLUSIVE", str(tmp_path / "taken"))
+    result = await kit.send_again("innocent", deaths=["a crowd"])
     async with kit.worker() as worker:
         assert await result.get(20) == worker.pid
         assert worker.stop() == 0
