@@ -7,6 +7,7 @@ comes sooner, after a jump back later; it is never run while the clock shows an 
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 
 import pytest
 
@@ -140,3 +141,29 @@ async def test_an_eta_beyond_the_expiry_ends_as_revoked_and_does_not_run() -> No
     async with world.worker():
         record = await world.final(await world.send("task", eta=world.date(2 * HOUR), expires=world.date(HOUR)))
     assert (record.status, world.starts) == ("REVOKED", [])
+
+
+@pytest.mark.usefixtures("seldom")
+@virtual
+async def test_for_four_hundred_days_each_days_task_runs_on_its_day() -> None:
+    """One worker after the other, fifty days each; each day the clock goes wrong by an hour, and is set right again."""
+    world = World()
+
+    async def daily(number: int) -> None:
+        world.note(str(number))
+
+    world.task(daily)
+    etas = [world.date((number + 0.5) * DAY).timestamp() for number in range(400)]
+    for number, eta in enumerate(etas):
+        await world.send("daily", number, eta=datetime.fromtimestamp(eta, UTC))
+    for day in range(0, 400, 50):
+        async with world.worker():
+            await asyncio.sleep(1)
+            for _ in range(50):
+                world.clock.jump(DAY - HOUR)
+                await asyncio.sleep(HOUR / 2)
+                world.clock.jump(-HOUR if day % 100 else HOUR)
+                await asyncio.sleep(HOUR / 2)
+                world.clock.jump(HOUR if day % 100 else -HOUR)
+    assert [int(start.name) for start in world.starts] == list(range(400))
+    assert all(start.wall >= eta for start, eta in zip(world.starts, etas, strict=True))

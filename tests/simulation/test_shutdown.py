@@ -18,10 +18,10 @@ from worker.bench import _message
 pytestmark = pytest.mark.usefixtures("seldom", "quiet")
 
 #: The load lasts for longer.
-STEPS, STEPS_AT_ONCE = 300, 150
+STEPS, STEPS_AT_ONCE = 1000, 250
 
 #: Parts of the range, so that processes can share it.
-PARTS = 4
+PARTS = 20
 
 
 class Load:
@@ -84,8 +84,8 @@ class Load:
 
     async def send_later(self) -> None:
         """Some more, one by one, while the worker is at it."""
-        for name in 3 * ["quick", "bounded", "flaky"]:
-            await asyncio.sleep(0.1)
+        for name in 15 * ["quick", "bounded", "flaky"]:
+            await asyncio.sleep(0.05)
             self.names[await self.world.send(name)] = name
 
     async def waiting(self) -> Counter[str]:
