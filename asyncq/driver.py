@@ -231,8 +231,12 @@ class BrokerCapabilities(Struct, frozen=True, kw_only=True):
     sees_in_flight: bool = True
     #: A consumer may be sent more than `receive` has asked for, up to its `prefetch`; it gives back what it can't use.
     pushes: bool = False
+    #: Seconds after which the server takes an unacknowledged delivery away, whoever works on it.
+    hold_limit: float | None = None
     #: `peek`, `move` and `drop` reach what is parked (else they raise BrokerError for that place).
     sees_parked: bool = True
+    #: It can carry a message to every worker at once. Else workers tell of themselves through the coordination store.
+    fanout: bool = True
     #: A queue is first in, first out; what comes back takes the place that it is given. Else order is best effort.
     ordered: bool = True
     #: The largest message, envelope included, in bytes.

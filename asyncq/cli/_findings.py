@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.util import find_spec
+from math import inf
 from time import perf_counter
 from typing import TYPE_CHECKING, Self
 
@@ -99,6 +100,8 @@ async def _broker(queue: AsyncQ) -> AsyncGenerator[Finding]:
         yield Finding("broker", Verdict.OK, f"{broker.address} answers ({_milliseconds(started)})")
         for finding in _weaknesses(broker.capabilities):
             yield finding
+        for finding in _too_long(queue, broker.capabilities.hold_limit):
+            yield finding
         for name in queue_names(queue, None):
             yield await _depth(broker, name)
 
@@ -108,6 +111,27 @@ def _weaknesses(capabilities: BrokerCapabilities) -> Generator[Finding]:
         yield Finding("broker", Verdict.NOTE, "it lives in one process: nothing sent elsewhere arrives here")
     elif not capabilities.durable:
         yield Finding("broker", Verdict.NOTE, "messages do not survive its restart")
+
+
+def _too_long(queue: AsyncQ, hold_limit: float | None) -> Generator[Finding]:
+    """Late-acknowledged tasks that may run for longer than the broker leaves a message to anybody."""
+    if hold_limit is None:
+        return
+    safe = hold_limit - 300  # a task ends a while after its limit, and is acknowledged after that
+    settings = queue.settings
+    names = [
+        name
+        for name, task in sorted(queue.tasks.items())
+        if (settings.acks_late if task.definition.options.acks_late is None else task.definition.options.acks_late)
+        and (task.definition.options.time_limit or settings.time_limit or inf) > safe
+    ]
+    if names:
+        yield Finding(
+            "broker",
+            Verdict.NOTE,
+            f"what is not acknowledged within {hold_limit / 60:.0f} minutes (or what the server is set to) is given to "
+            f"others as well; these have no time_limit of at most {safe / 60:.0f} minutes: {', '.join(names)}",
+        )
 
 
 async def _depth(broker: Broker, name: str) -> Finding:
@@ -136,16 +160,28 @@ async def _results(queue: AsyncQ) -> AsyncGenerator[Finding]:
 
 async def _keeps_records(backend: ResultBackend) -> bool:
     from asyncq._clock import new_id
-    from asyncq.driver import StoredResult
+    from asyncq.driver import Replying, StoredResult
     from asyncq.protocol import ResultRecord, encode_result
 
     probe = new_id()
     record = encode_result(ResultRecord(task_id=probe, status="SUCCESS"))
-    await backend.store([StoredResult(task_id=probe, record=record, status="SUCCESS", expires=60)])
+    reply_to = await backend.reply_address() if isinstance(backend, Replying) else None
+    await backend.store([StoredResult(task_id=probe, record=record, status="SUCCESS", expires=60, reply_to=reply_to)])
     try:
+        if reply_to is not None:
+            await _heard(backend, probe)
         return await backend.get([probe]) == [record]
     finally:
         await backend.forget([probe])
+
+
+async def _heard(backend: ResultBackend, task_id: str) -> None:
+    """Wait for a reply, which takes its way through the server, but not for ever."""
+    import anyio
+
+    with anyio.move_on_after(5):
+        async with backend.watch([task_id]) as changes:
+            await anext(aiter(changes))
 
 
 def _policies(queue: AsyncQ) -> Generator[Finding]:

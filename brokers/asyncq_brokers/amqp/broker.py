@@ -36,6 +36,7 @@ _CAPABILITIES = BrokerCapabilities(
     durable=True,
     sees_in_flight=False,
     pushes=True,
+    hold_limit=1800.0,  # RabbitMQ's consumer_timeout, as it comes
     max_message_bytes=MAX_MESSAGE_BYTES,
 )
 
