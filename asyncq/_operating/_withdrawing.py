@@ -33,8 +33,10 @@ async def withdraw(
     """
     withdrawn: list[Withdrawal] = []
     selection = Selection(names=frozenset(task_ids))
-    # Parked first: what becomes due meanwhile is met among what is ready.
-    for place in ("parked", "ready"):
+    # Parked first: what becomes due meanwhile is met among what is ready. A broker that hides what is parked shows the
+    # rest by handing it out alone: the revocation is left to meet both.
+    places: tuple[Place, ...] = ("parked", "ready") if broker.capabilities.sees_parked else ()
+    for place in places:
         for entry in [entry async for entry in find(broker, queue, place, reader, selection)]:
             task_id = entry.task_id
             if task_id not in selection.names:

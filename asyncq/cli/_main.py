@@ -9,6 +9,7 @@ import typer
 
 from asyncq.cli._cancel import cancel
 from asyncq.cli._check import check
+from asyncq.cli._control import control
 from asyncq.cli._dead import dead
 from asyncq.cli._failures import ExitCode, report
 from asyncq.cli._output import answer
@@ -17,6 +18,7 @@ from asyncq.cli._queues import queues
 from asyncq.cli._result import result
 from asyncq.cli._scheduled import scheduled
 from asyncq.cli._send import send
+from asyncq.cli._status import status
 from asyncq.cli._worker import worker
 
 _cli = typer.Typer(
@@ -33,6 +35,8 @@ _cli.command()(purge)
 _cli.command()(cancel)
 _cli.add_typer(scheduled, name="scheduled")
 _cli.add_typer(dead, name="dead")
+_cli.command()(status)
+_cli.add_typer(control, name="control")
 _cli.command()(check)
 
 

@@ -116,6 +116,11 @@ class Executor:
             self._bounded[attempt.program.definition.name] += 1
         self._running[attempt] = asyncio.get_running_loop().create_task(self._run(attempt))
 
+    @property
+    def running(self) -> list[Attempt]:
+        """What runs, or is about to."""
+        return list(self._running)
+
     def running_of(self, program: Program) -> int:
         """How many runs of a task are under way; counted only where `max_running` bounds them."""
         return self._bounded.get(program.definition.name, 0)

@@ -61,6 +61,10 @@ class Prefetch:
         self._ended += 1
         self._runtime += runtime
 
+    def resize(self, concurrency: int) -> None:
+        """Another number may run at a time from now on."""
+        self._concurrency = concurrency
+
     def allowance(self) -> int:
         elapsed = self._clock.monotonic() - self._since
         if elapsed >= 1.0 or self._ended >= self._concurrency:
@@ -95,6 +99,18 @@ class Flow:
         # A batch that is being stored, and one that gathers meanwhile: with less, taking would wait for storing.
         self._most_concluding = 2 * max(concurrency, LEAST_CONCLUDING)
         self._changed = asyncio.Event()
+
+    @property
+    def concurrency(self) -> int:
+        """How many may run at a time."""
+        return self._concurrency
+
+    def resize(self, concurrency: int) -> None:
+        """Let another number run at a time. What runs beyond it ends by itself."""
+        self._concurrency = concurrency
+        self._most_concluding = 2 * max(concurrency, LEAST_CONCLUDING)
+        self.prefetch.resize(concurrency)
+        self.notify()
 
     @property
     def slots(self) -> int:

@@ -32,13 +32,15 @@ from asyncq.worker._revoker import Revoker
 from asyncq.worker._settler import Settler
 from asyncq.worker._setup import WorkerSetup
 from asyncq.worker._suspects import Suspects
+from asyncq.worker._visibility import Visibility
 from asyncq.worker._wear import Wear
 
 
 class Parts:
     """A worker's parts, wired together, for one connection to its servers.
 
-    `flights` and `wear` are there where a supervisor looks at them; `condemn` tells that the process must be replaced.
+    `flights` and `wear` are there where a supervisor looks at them; `condemn` tells that the process must be replaced,
+    `stop` asks for the worker's end.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Parts:
         flights: FlightRecorder | None,
         wear: Wear | None,
         condemn: Callable[[str], None],
+        stop: Callable[[], None],
     ) -> None:
         environment = setup.environment
         clock, dice = environment.clock, environment.random
@@ -104,6 +107,18 @@ class Parts:
             flights=flights,
             condemn=condemn,
         )
+        self.visibility = None
+        if coordination is not None and not setup.broker.capabilities.fanout:
+            self.visibility = Visibility(
+                coordination,
+                node=node,
+                queues=[queue.name for queue in setup.queues],
+                flow=flow,
+                executor=self.executor,
+                clock=clock,
+                dice=dice,
+                stop=stop,
+            )
         self.suspects = None
         if self.files is not None:
             self.suspects = Suspects(

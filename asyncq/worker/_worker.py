@@ -67,7 +67,7 @@ class Worker:
 
     @property
     def concurrency(self) -> int:
-        return self._setup.concurrency
+        return self._flow.concurrency
 
     async def __aenter__(self) -> Self:
         """Start, and return when the worker is ready to receive.
@@ -173,6 +173,7 @@ class Worker:
                     flights=self._flights,
                     wear=self._wear,
                     condemn=self.condemn,
+                    stop=self.stop,
                 )
                 await self._work(self._parts)
 
@@ -249,6 +250,8 @@ class Worker:
                 settling.start_soon(loop.run)
             if parts.claims is not None:
                 settling.start_soon(parts.claims.run)
+            if parts.visibility is not None:
+                settling.start_soon(parts.visibility.run)
             async with anyio.create_task_group() as concluding:
                 concluding.start_soon(parts.concluder.run)
                 concluding.start_soon(parts.dispatcher.run)
@@ -273,6 +276,8 @@ class Worker:
                 await parts.ending.drain()
                 concluding.cancel_scope.cancel()
             await parts.ending.hand_back()
+            if parts.visibility is not None:
+                await parts.visibility.leave()
             settling.cancel_scope.cancel()
 
     def _set_phase(self, phase: Phase) -> None:

@@ -12,9 +12,13 @@ from typer.testing import CliRunner
 from asyncq.cli._main import _cli
 from cli.kit import Shell
 
-COMMANDS = ["worker", "send", "result", "queues", "purge", "cancel", "scheduled", "dead", "check"]
+COMMANDS = ["worker", "send", "result", "queues", "purge", "cancel", "scheduled", "dead", "status", "control", "check"]
 #: Those that have further words.
-GROUPS = {"scheduled": ["list", "move"], "dead": ["list", "show", "replay", "drop"]}
+GROUPS = {
+    "scheduled": ["list", "move"],
+    "dead": ["list", "show", "replay", "drop"],
+    "control": ["shutdown", "concurrency", "revoke"],
+}
 
 
 async def test_the_version(shell: Shell) -> None:

@@ -55,6 +55,7 @@ class SqsBroker:
             sees_in_flight=False,
             sees_parked=False,
             ordered=False,
+            fanout=False,
             # Base64 makes four bytes of three, and an attribute may stand beside it.
             max_message_bytes=(MAX_BYTES - 256) // 4 * 3 if self._options.base64 else MAX_BYTES - 256,
         )

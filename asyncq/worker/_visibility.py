@@ -1,0 +1,111 @@
+"""Lets others see what the worker does, and does what they ask, where the broker can't carry such things."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+from collections.abc import Callable, Sequence
+
+import anyio
+
+from asyncq._presence import INTERVAL, MOST_SHOWN, Command, Presence, Running, announce, fetch, leave
+from asyncq.driver import Clock, Coordination
+from asyncq.errors import BackendError, BrokerError
+from asyncq.worker._backoff import Backoff
+from asyncq.worker._executor import Executor
+from asyncq.worker._flow import Flow
+
+logger = logging.getLogger(__name__)
+
+#: Seconds that saying good-bye may take.
+_FAREWELL = 1.0
+
+
+class Visibility:
+    """Says every 20 seconds what runs, and looks for commands."""
+
+    def __init__(
+        self,
+        coordination: Coordination,
+        *,
+        node: str,
+        queues: Sequence[str],
+        flow: Flow,
+        executor: Executor,
+        clock: Clock,
+        dice: random.Random,
+        stop: Callable[[], None],
+    ) -> None:
+        self._coordination = coordination
+        self._node = node
+        self._queues = list(queues)
+        self._flow = flow
+        self._executor = executor
+        self._clock = clock
+        self._backoff = Backoff(dice)
+        self._stop = stop
+        self._since = clock.wall()
+
+    async def run(self) -> None:
+        while True:
+            await self.look()
+            await anyio.sleep(INTERVAL)
+
+    async def look(self) -> None:
+        """One sign of life, and one look into the box."""
+        try:
+            await announce(self._coordination, self._presence())
+            commands = await fetch(self._coordination, self._node)
+        except (BrokerError, BackendError) as error:
+            if not self._backoff.failing:
+                logger.warning("Others can't see what this worker does: %s", error)
+            self._backoff.next_delay()
+            return
+        if self._backoff.reset():
+            logger.info("Others see again what this worker does")
+        for command in commands:
+            self._obey(command)
+
+    async def leave(self) -> None:
+        """The worker ends in order."""
+        try:
+            with anyio.move_on_after(_FAREWELL):
+                await leave(self._coordination, self._node)
+        except (BrokerError, BackendError) as error:
+            logger.debug("The sign of life stays until it expires: %s", error)
+
+    def _obey(self, command: Command) -> None:
+        if command.do == "shutdown":
+            logger.info("Told to stop by remote control")
+            self._stop()
+        elif command.amount is not None and command.amount >= 1:
+            logger.info("Told to run %d tasks at a time by remote control", command.amount)
+            self._flow.resize(command.amount)
+
+    def _presence(self) -> Presence:
+        monotonic, wall = self._clock.monotonic(), self._clock.wall()
+        running = [
+            Running(
+                id=attempt.message.id,
+                task=attempt.message.task,
+                queue=attempt.delivery.queue,
+                since=wall - (monotonic - attempt.started_at),
+            )
+            for attempt in self._executor.running
+            if attempt.started_at is not None
+        ]
+        running.sort(key=lambda each: each.since)
+        stats = self._flow.stats
+        return Presence(
+            node=self._node,
+            pid=os.getpid(),
+            since=self._since,
+            seen=wall,
+            queues=self._queues,
+            concurrency=self._flow.concurrency,
+            running_count=len(running),
+            running=running[:MOST_SHOWN],
+            succeeded=stats.succeeded,
+            failed=stats.failed,
+        )
