@@ -16,25 +16,33 @@ from typing import Any
 _STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
-def configure_logging(level: str, format: str) -> None:  # noqa: A002 - the option's own name
+def configure_logging(
+    level: str,
+    format: str,  # noqa: A002 - the option's own name
+    *,
+    node: str | None = None,
+    label: str | None = None,
+) -> None:
     """Send what every logger of this process says from `level` on to stderr, as "text" or as "json".
 
-    Call it before the user's module is imported: what that sets up for itself then has the last word.
+    `node` stands in every JSON event, and the shorter `label`, where several processes write to one terminal, in every
+    line of text. Call it before the user's module is imported: what that sets up for itself then has the last word.
     """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if format == "json" else TextFormatter())
+    handler.setFormatter(JsonFormatter(node) if format == "json" else TextFormatter(label))
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(level.upper())
 
 
 class TextFormatter(logging.Formatter):
-    """`12:03:11.512 INFO     The message  field=… field=…`, without the fields that the message itself shows."""
+    """`12:03:11.512 INFO     [label] The message  field=…`, without the fields that the message itself shows."""
 
     default_msec_format = "%s.%03d"
 
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)-8s %(message)s")
+    def __init__(self, label: str | None = None) -> None:
+        prefix = "" if label is None else f"[{label.replace('%', '%%')}] "
+        super().__init__(f"%(asctime)s %(levelname)-8s {prefix}%(message)s")
         self.default_time_format = "%H:%M:%S"
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
@@ -46,7 +54,13 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One object a line: `time` (UTC, ISO 8601), `level`, `logger`, `message`, the event's own fields, `exception`."""
+    """One object a line: `time` (UTC, ISO 8601), `level`, `logger`, `message`, `node` where there is one, the event's
+    own fields, `exception`.
+    """
+
+    def __init__(self, node: str | None = None) -> None:
+        super().__init__()
+        self._common = {} if node is None else {"node": node}
 
     def format(self, record: logging.LogRecord) -> str:
         event: dict[str, Any] = {  # Any: fields are whatever was logged
@@ -55,7 +69,7 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        event |= {name: value for name, value in _fields(record).items() if name not in event}
+        event |= self._common | {name: value for name, value in _fields(record).items() if name not in event}
         if record.exc_info:
             event["exception"] = self.formatException(record.exc_info)
         if record.stack_info:

@@ -38,6 +38,16 @@ def test_text_does_not_say_twice_what_the_message_says() -> None:
     assert line.endswith("shop.add[17] done  queue=celery")
 
 
+def test_text_says_which_of_several_processes_speaks() -> None:
+    assert TextFormatter("2").format(record("Task %s", "done")).endswith(" INFO     [2] Task done")
+
+
+def test_json_says_which_node_speaks_and_an_event_of_another_node_keeps_its_own() -> None:
+    formatter = JsonFormatter("shop-2@host")
+    assert json.loads(formatter.format(record("Ready")))["node"] == "shop-2@host"
+    assert json.loads(formatter.format(record("Died", node="shop-1@host")))["node"] == "shop-1@host"
+
+
 def test_json_is_one_object_with_the_fields_beside_the_message() -> None:
     event = json.loads(JsonFormatter().format(record("Task %s", "done", task_id="7", odd=object)))
     assert event == {

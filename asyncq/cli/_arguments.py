@@ -57,10 +57,12 @@ class ChildArguments:
     control_fd: int
     #: Say who one is, and what one serves.
     announce: bool = True
+    #: Tells its lines in the log from those of its siblings; None where it has none.
+    label: str | None = None
 
     def to_document(self) -> dict[str, Any]:
         """As JSON knows it: the worker's arguments, and beside them the process's own."""
-        own = {"flight_fd": self.flight_fd, "control_fd": self.control_fd, "announce": self.announce}
+        own = {name: getattr(self, name) for name in ("flight_fd", "control_fd", "announce", "label")}
         return self.worker.to_document() | own
 
     @classmethod
@@ -71,4 +73,5 @@ class ChildArguments:
             flight_fd=document["flight_fd"],
             control_fd=document["control_fd"],
             announce=document.get("announce", True),
+            label=document.get("label"),
         )

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 import os
+import socket
 import sys
 import threading
 from collections.abc import Callable
@@ -37,7 +38,8 @@ def serve(child: ChildArguments) -> None:
     Doesn't return when code of a task could not be ended: then the process exits from here.
     """
     arguments = child.worker
-    configure_logging(arguments.log_level, arguments.log_format)
+    node = None if arguments.name is None else f"{arguments.name}@{socket.gethostname()}"
+    configure_logging(arguments.log_level, arguments.log_format, node=node, label=child.label)
     kind, loop_factory = _choose_loop(arguments.loop)
     look_seldom()
     queue = locate(arguments.app)

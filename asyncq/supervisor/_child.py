@@ -52,7 +52,13 @@ class Child:
         reading, writing = os.pipe()
         try:
             os.set_blocking(writing, False)
-            own = {"name": name, "flight_fd": self._table, "control_fd": reading, "announce": self.number == 1}
+            own = {
+                "name": name,
+                "flight_fd": self._table,
+                "control_fd": reading,
+                "announce": self.number == 1,
+                "label": str(self.number) if config.processes > 1 else None,
+            }
             process = subprocess.Popen(  # noqa: S603 - an interpreter and a module of ours
                 [*config.python, *config.child_program, json.dumps({**config.child, **own})],
                 stdin=subprocess.DEVNULL,
