@@ -99,6 +99,8 @@ class Fleet:
         """SIGKILL: nothing of it runs any more, and nothing is cleaned up."""
         self._history.note(member.name, "fault", "crashed")
         member.dead = True
+        for link in member.links:
+            link.drop()
         if not member.frozen:
             self._world.loop.freeze(member.name)
         member.frozen = True

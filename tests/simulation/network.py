@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import random
 from collections.abc import Awaitable, Callable, Iterable
 from contextvars import Context
@@ -22,6 +23,10 @@ FAULTS: tuple[Fault, ...] = get_args(Fault)
 
 #: Seconds that a driver waits for an answer.
 DEADLINE = 3.0
+
+#: Seconds after which a request to a server that keeps order has arrived or never will: half a lease. What a record
+#: says that is under way for longer, nobody can fence.
+LATEST = 5.0
 
 
 class Fate(NamedTuple):
@@ -102,7 +107,7 @@ class Link:
             await asyncio.sleep(0)
             raise self._lost("the server is away")
         if fate.fault == "late" or fate.there > DEADLINE:
-            self._send_late(effect, max(fate.there, 0.001))
+            self._send_late(effect, min(max(fate.there, 0.001), LATEST if self._in_order else math.inf))
             await asyncio.sleep(min(fate.there, DEADLINE))
             raise self._lost("no answer in time")
         if self._in_order and self._late:
@@ -121,6 +126,11 @@ class Link:
             await asyncio.sleep(min(fate.back, DEADLINE))
         if fate.fault in {"reply lost", "partial"} or fate.back > DEADLINE or self.down:
             raise self._lost("the reply was lost")
+
+    def drop(self) -> None:
+        """The process is dead: what is under way to the server does not arrive any more."""
+        for task in self._late:
+            task.cancel()
 
     async def settled(self) -> None:
         """Wait until nothing is under way."""
