@@ -43,7 +43,7 @@ _RAW = [
     b"'",
 ]
 
-_COMPRESSED = [zlib.compress(b"0" * 70_000_000, 9), bz2.compress(b"0" * 1_000_000), zlib.compress(b"[[], {}, {}]")]
+_COMPRESSED = [zlib.compress(b"0" * 20_000_000, 9), bz2.compress(b"0" * 1_000_000), zlib.compress(b"[[], {}, {}]")]
 
 
 class Case(NamedTuple):
