@@ -145,7 +145,17 @@ def _read_table(data: bytes, offset: int, depth: int) -> tuple[dict[str, Any], i
         start = offset + 1
         offset = start + data[offset]
         name = data[start:offset].decode()
-        table[name], offset = _read_value(data, offset, depth)
+        # Nearly all headers are text or nothing: a call less for each.
+        letter = data[offset]
+        if letter == 0x53:  # S
+            start = offset + 5
+            offset = start + _U32.unpack_from(data, offset + 1)[0]
+            table[name] = _text(data[start:offset])
+        elif letter == 0x56:  # V
+            table[name] = None
+            offset += 1
+        else:
+            table[name], offset = _read_value(data, offset, depth)
     return table, end
 
 
