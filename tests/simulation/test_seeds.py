@@ -26,8 +26,8 @@ SOAK = float(os.environ.get("ASYNCQ_SOAK_SECONDS", "600"))
 
 #: Seeds that failed once, and what they had found.
 FOUND = {
+    233: "a stranger whose putting off the broker refused for good went to the dead letters without a record",
     288: "a task that was first told as STARTED began when its worker had been stopped meanwhile",
-    376: "a stranger whose putting off the broker refused for good went to the dead letters without a record",
     1897: "a RETRY that had waited for the backend for longer than its lease was stored over the end others had told",
 }
 
