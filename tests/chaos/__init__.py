@@ -14,8 +14,10 @@ The kit, in the order in which a row meets it:
 * `fleet`: `trial.fleet.hosts` are `asyncq worker` commands, each with its processes: `host.workers` are their pids,
   `host.die()` kills all of them as a host's end does, `fleet.add()` starts another one.
 * `proxy`: stands between workers, clients and a server, and does what networks do.
+* `perils`: tasks that kill, block, devour. `clock`: a wall clock for workers that a test sets.
 * `app`: the tasks. A row that needs another one adds it to `declare_tasks`; `run_on_record` puts its runs on record.
 * `ledger`, `checker`, `trace`: what really happened, what is wrong with it, and in which order a Redis saw it.
+* `aftermath`: what became of the tasks of a process that was killed, and how soon.
 
 ::
 

@@ -71,6 +71,7 @@ async def test_f14_cancellation_is_swallowed(tmp_path: Path, scale: Scale, place
     It is told at the soft limit, cancelled at the hard one, and declared lost when its grace is over. Then another
     child takes over within 3 s, while those beside it that end within the time to drain do so where they are.
     """
+    scale = scale._replace(shutdown_timeout=scale.fault / 3)
     trial = Trial(tmp_path, scale, places, more={"kill_grace": _GRACE})
     async with trial:
         [host] = trial.fleet.hosts

@@ -30,7 +30,7 @@ async def test_f20_a_mixed_fleet(tmp_path: Path, scale: Scale, places: Places, f
     held comes back when its leases end, to whoever is there. Celery itself may lose what it has popped and not yet
     written down, so it is killed while it runs a task, when it does neither.
     """
-    visibility = math.ceil(2 * scale.lease)
+    visibility = math.ceil(scale.lease) + 1
     scale = scale._replace(pause=(_LASTING, 2 * _LASTING))
     options = {"broker_transport_options": {"visibility_timeout": visibility}}
     trial = Trial(tmp_path, scale, places, hosts=2, more=options)
