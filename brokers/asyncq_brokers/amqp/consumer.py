@@ -156,6 +156,8 @@ class AmqpConsumer:
 
     async def _open_lane(self, limit: int) -> None:
         """Consume anew, with windows for what is asked for now."""
+        if not self._wants_lane(limit):  # a `receive` that was cancelled has had it opened
+            return
         deadline = self._link.deadline()
         before = self._current
         # Those who used theirs up get all of it; the others a share, so that no idle window keeps much from others.

@@ -12,7 +12,6 @@ from asyncq.errors import (
     BrokerConnectionError,
     BrokerError,
     BrokerFull,
-    ConfigurationError,
 )
 
 __all__ = ["Blocked", "ConnectionLost", "Refused", "copied", "translate"]
@@ -44,9 +43,7 @@ def translate(error: BaseException | None, address: str) -> AsyncqError:
     if isinstance(error, AsyncqError):
         return error
     if isinstance(error, ssl.SSLCertVerificationError):
-        return ConfigurationError(
-            f"RabbitMQ at {address} has a certificate that we don't trust: {error.verify_message}"
-        )
+        return ConnectionLost(f"the certificate of RabbitMQ at {address} is not trusted: {error.verify_message}")
     if isinstance(error, TimeoutError) and not error.args:
         return ConnectionLost(f"RabbitMQ at {address} did not answer in time")
     reason = "closed by the other side" if error is None else str(error) or type(error).__name__

@@ -1,0 +1,114 @@
+"""A worker on RabbitMQ: what it retries, refuses, does not know, and is told to do later."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from amqp_kit import queue_name
+from asyncq import AsyncQ, Context
+from asyncq.errors import BrokerConnectionError, Reject
+from servers import RabbitServer
+from waiting import until
+
+
+@pytest.fixture(params=["classic", "quorum"])
+async def app(url: str, request: pytest.FixtureRequest) -> AsyncIterator[AsyncQ]:
+    async with AsyncQ(
+        "tests", broker=url, backend="rpc://", default_queue=queue_name(), default_queue_type=request.param
+    ) as app:
+        yield app
+
+
+async def test_a_retry_waits_in_the_delay_queues(app: AsyncQ) -> None:
+    started: list[float] = []
+
+    @app.task(name="tests.retried")
+    async def retried(ctx: Context) -> int:
+        started.append(time.monotonic())
+        if ctx.retries < 1:
+            raise ctx.retry(countdown=1)
+        return ctx.retries
+
+    async with app.worker() as worker:
+        assert await (await retried.send()).get(15) == 1
+    assert 1 <= started[1] - started[0] < 4
+    assert worker.stats.retried == 1
+
+
+async def test_a_rejected_task_stands_in_the_dead_letters(app: AsyncQ) -> None:
+    @app.task(name="tests.refused")
+    async def refused() -> None:
+        raise Reject("no")
+
+    async with app.worker() as worker:
+        await refused.send()
+        await until(lambda: worker.stats.dead == 1)
+    broker = app.make_broker()
+    await broker.open()
+    try:
+        name = app.settings.default_queue
+        (letter,) = await broker.peek(name, "dead")
+        assert not isinstance(letter.content, bytes)
+        assert letter.content.headers["asyncq-dead"]["reason"] == "rejected: no"
+        assert await broker.move(name, "dead", [letter.key]) == 1
+        assert (await broker.depth(name)).ready == 1
+    finally:
+        await broker.close()
+
+
+async def test_an_early_acknowledged_task_that_asks_for_another_run_gets_it(app: AsyncQ) -> None:
+    runs: list[bool] = []
+
+    @app.task(name="tests.again", acks_late=False)
+    async def again(ctx: Context) -> str:
+        runs.append(ctx.redelivered)
+        if len(runs) < 2:
+            raise Reject(requeue=True)
+        return "done"
+
+    async with app.worker():
+        assert await (await again.send()).get(15) == "done"
+
+
+async def test_many_tasks_run_once_each_whatever_the_order(app: AsyncQ) -> None:
+    ran: list[int] = []
+
+    @app.task(name="tests.note", ignore_result=True)
+    async def note(number: int) -> None:
+        await asyncio.sleep(0.001 * (number % 7))
+        ran.append(number)
+
+    await app.send_many([note.s(number) for number in range(1000)])
+    async with app.worker(concurrency=10), app.worker(concurrency=50):
+        await until(lambda: len(ran) >= 1000)
+        await asyncio.sleep(0.2)  # for what should not come
+    assert sorted(ran) == list(range(1000))
+
+
+async def test_a_worker_goes_on_after_a_restart(own_server: RabbitServer) -> None:
+    ran: list[int] = []
+    async with AsyncQ("tests", broker=own_server.url(), default_queue=queue_name(), network_timeout=5) as app:
+
+        @app.task(name="tests.note")
+        async def note(number: int) -> None:
+            ran.append(number)
+
+        async def send(number: int) -> bool:
+            try:
+                await note.send(number)
+            except BrokerConnectionError:
+                return False
+            return True
+
+        async with app.worker():
+            await note.send(1)
+            await until(lambda: ran == [1])
+            await asyncio.to_thread(own_server.kill)
+            assert not await send(2)
+            await asyncio.to_thread(own_server.start)
+            await until(lambda: send(3))
+            await until(lambda: 3 in ran)
