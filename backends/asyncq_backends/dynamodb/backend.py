@@ -12,7 +12,7 @@ from asyncq.driver import BackendCapabilities, DriverConfig, PolicyStatement, Ro
 from asyncq.errors import BackendError, DecodeError
 from asyncq.protocol import decode_result
 from asyncq_backends._reader import Reader
-from asyncq_brokers._clients.aws import BACKEND_ERRORS, AwsLink, Finisher, Refusal, allow, arn
+from asyncq_brokers._clients.aws import BACKEND_ERRORS, AwsLink, Finisher, Refusal, allow, arn, together
 
 from .batches import read_items, write_items
 from .coordination import DynamoCoordination
@@ -132,10 +132,7 @@ class DynamoBackend:
                     outcome[position] = await self._store_one(results[position])
 
         # A refused one doesn't keep the others away.
-        answers = await asyncio.gather(*map(store, by_task.values()), return_exceptions=True)
-        for answer in answers:
-            if answer is not None:
-                raise answer
+        await together(map(store, by_task.values()))
         return outcome
 
     async def _store_one(self, result: StoredResult) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from asyncq.driver import Environment
-from asyncq_brokers._clients.aws import AwsLink, Refusal
+from asyncq_brokers._clients.aws import AwsLink, Refusal, together
 
 from .items import Item
 from .table import TTL
@@ -53,9 +53,7 @@ class Writer:
 
     async def write(self, writes: Sequence[Write]) -> list[bool]:
         """Write each whose condition holds; says which. No key may stand twice among them."""
-        answers = await asyncio.gather(
-            *(self.change(f"{w.kind}_item", w.condition, w.values, **w.parameter) for w in writes)
-        )
+        answers = await together(self.change(f"{w.kind}_item", w.condition, w.values, **w.parameter) for w in writes)
         return [answer is not None for answer in answers]
 
     async def change(self, method: str, condition: str, values: Item, **parameters: Any) -> dict[str, Any] | None:

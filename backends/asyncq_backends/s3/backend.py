@@ -14,7 +14,7 @@ from asyncq.driver import BackendCapabilities, DriverConfig, PolicyStatement, Ro
 from asyncq.errors import BackendConnectionError, ConfigurationError, DecodeError
 from asyncq.protocol import decode_result
 from asyncq_backends._reader import Reader
-from asyncq_brokers._clients.aws import BACKEND_ERRORS, AwsLink, Finisher, Refusal, allow
+from asyncq_brokers._clients.aws import BACKEND_ERRORS, AwsLink, Finisher, Refusal, allow, together
 
 from .options import read_config
 
@@ -133,9 +133,7 @@ class S3Backend:
                     outcome[position] = await self._store_one(results[position])
 
         # A refused one doesn't keep the others away.
-        for answer in await asyncio.gather(*map(store, by_task.values()), return_exceptions=True):
-            if answer is not None:
-                raise answer
+        await together(map(store, by_task.values()))
         return outcome
 
     async def _store_one(self, result: StoredResult) -> bool:
@@ -179,7 +177,7 @@ class S3Backend:
             return None if found is None or found.expired else found.record
 
         unique = list(dict.fromkeys(task_ids))
-        records = dict(zip(unique, await asyncio.gather(*map(get, unique)), strict=True))
+        records = dict(zip(unique, await together(map(get, unique)), strict=True))
         return [records[task_id] for task_id in task_ids]
 
     async def _read(self, task_id: str) -> _Found | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Mapping, Sequence
 
@@ -10,6 +9,7 @@ from msgspec import Struct
 
 from asyncq.driver import Delivery, Environment
 from asyncq.errors import BrokerError
+from asyncq_brokers._clients.aws import together
 
 from .batches import call_batch, in_batches
 from .encoding import Entry, decode_body, due_date, eta_of
@@ -60,9 +60,9 @@ class Deliveries:
         attributes: Mapping[str, str] = message.get("Attributes", {})
         count = int(attributes.get("ApproximateReceiveCount", 1))
         until = due_date(message)
-        if count > 1:
-            first = float(attributes.get("ApproximateFirstReceiveTimestamp", "0")) / 1000
-            count = _runs(count, first, eta_of(content) if until is None else until)
+        first = attributes.get("ApproximateFirstReceiveTimestamp")
+        if count > 1 and first is not None:
+            count = _runs(count, float(first) / 1000, eta_of(content) if until is None else until)
         delivery = Delivery(
             str(message["ReceiptHandle"]),
             queue.name,
@@ -123,13 +123,8 @@ class Deliveries:
         for position, held in enumerate(items):
             by_queue.setdefault(held.queue.url, []).append(position)
         batches = [batch for positions in by_queue.values() for batch in in_batches(positions)]
-        answers = await asyncio.gather(
-            *(self._change_batch(method, items, extra, batch, keep=keep) for batch in batches), return_exceptions=True
-        )
-        for answer in answers:  # after all have ended, so that each has forgotten what it settled
-            if isinstance(answer, BaseException):
-                raise answer
-        return [held for answer in answers if isinstance(answer, list) for held in answer]
+        answers = await together(self._change_batch(method, items, extra, batch, keep=keep) for batch in batches)
+        return [held for answer in answers for held in answer]
 
     async def _change_batch(
         self, method: str, items: Sequence[Held], extra: Sequence[Entry], batch: Sequence[int], *, keep: bool

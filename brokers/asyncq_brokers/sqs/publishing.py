@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Iterator, Sequence
 from itertools import count
@@ -12,6 +11,7 @@ from msgspec import Struct
 from asyncq.driver import Environment, Publication
 from asyncq.errors import BrokerError, ConfigurationError, EncodeError, PublishError
 from asyncq.protocol import Properties, WireMessage, encode_envelope
+from asyncq_brokers._clients.aws import together
 
 from .batches import BATCH, call_batch
 from .encoding import MAX_BYTES, Entry, encode_body, not_before_attribute, read_eta, size_of
@@ -76,8 +76,7 @@ class Publisher:
         batches = list(_batches(parcels))
         at_a_time = 1 if queue.fifo else _AT_A_TIME
         for start in range(0, len(batches), at_a_time):
-            answers = await asyncio.gather(*(self._send(queue, batch) for batch in batches[start : start + at_a_time]))
-            for answer in answers:
+            for answer in await together(self._send(queue, batch) for batch in batches[start : start + at_a_time]):
                 failures.update(answer)
         return failures
 

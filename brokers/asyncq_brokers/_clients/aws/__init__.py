@@ -6,6 +6,7 @@ from .finishing import Finisher
 from .link import AwsLink
 from .numbers import read_number, read_seconds
 from .policy import allow, arn
+from .together import together
 
 __all__ = [
     "BACKEND_ERRORS",
@@ -22,4 +23,5 @@ __all__ = [
     "read_query",
     "read_seconds",
     "split_url",
+    "together",
 ]

@@ -19,7 +19,7 @@ async def assume_role(session: Any, account: Account, region: str) -> None:
     lender: Any = AioSession()  # asks as who we are, also when the lent credentials have run out
 
     async def credentials() -> dict[str, str]:
-        async with lender.create_client("sts", region_name=region, endpoint_url=account.endpoint_url) as sts:
+        async with lender.create_client("sts", region_name=region) as sts:
             answer = await sts.assume_role(
                 RoleArn=account.role, RoleSessionName="asyncq", DurationSeconds=account.role_duration
             )
