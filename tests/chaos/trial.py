@@ -124,7 +124,7 @@ class Trial:
         await backend.open()
         self.reader = Reader(backend, self.ledger)
         self._reading = asyncio.create_task(self.reader.run())
-        # A look for garbage among all that pytest has loaded took 1.2 s on a busy machine, and every send as much longer.
+        # A look for garbage among all that pytest has loaded took 1.2 s on a busy machine, and sends as much longer.
         gc.freeze()
         try:
             await self.fleet.__aenter__()
