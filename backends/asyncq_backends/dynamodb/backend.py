@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from asyncq.driver import BackendCapabilities, DriverConfig, PolicyStatement, Role, StoredResult
-from asyncq.errors import BackendError, DecodeError
-from asyncq.protocol import decode_result
+from asyncq.errors import BackendError
 from asyncq_backends._reader import Reader
+from asyncq_backends._records import status_of
 from asyncq_brokers._clients.aws import BACKEND_ERRORS, AwsLink, Finisher, Refusal, allow, arn, together
 
 from .batches import read_items, write_items
@@ -34,9 +34,6 @@ _REMEMBERED = 10_000
 _FACTS = "-asyncq"
 
 _CONDITION_FAILED = "ConditionalCheckFailedException"
-
-#: Serialisers that a foreign record may be decoded with, to see its state. Pickle is not among them.
-_ACCEPT = ("json", "msgpack", "yaml")
 
 _NAMES = {"#id": "id", "#ttl": "ttl", "#timestamp": "timestamp"}
 
@@ -162,7 +159,7 @@ class DynamoBackend:
             except Refusal as refusal:
                 found = self._standing(refusal)
                 seen = str(found.get("timestamp", {}).get("N", "0"))
-                if _status(record_of(found, now)) == "SUCCESS":
+                if status_of(record_of(found, now)) == "SUCCESS":
                     return seen == item["timestamp"]["N"]  # our own: only the answer to the first try was lost
             else:
                 self._remember(result, item["timestamp"]["N"])
@@ -207,13 +204,3 @@ class DynamoBackend:
             {"DeleteRequest": {"Key": {"id": item_id(self._prefix + task_id)}}} for task_id in dict.fromkeys(task_ids)
         ]
         await write_items(self._link, self._environment.random, self._options.table, requests)
-
-
-def _status(record: bytes | None) -> str | None:
-    """The state that a record says; None where there is none, or none that can be read."""
-    if record is None:
-        return None
-    try:
-        return decode_result(record, accept=_ACCEPT).status
-    except DecodeError:
-        return None

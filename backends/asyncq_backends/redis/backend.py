@@ -9,6 +9,7 @@ from hashlib import sha1
 from importlib.resources import files
 
 from asyncq.driver import BackendCapabilities, DriverConfig, StoredResult
+from asyncq_backends._records import status_of
 from asyncq_brokers._clients.redis import (
     BACKEND_ERRORS,
     Link,
@@ -19,7 +20,6 @@ from asyncq_brokers._clients.redis import (
 )
 
 from .listener import Listener
-from .records import status_of
 
 __all__ = ["RedisBackend"]
 

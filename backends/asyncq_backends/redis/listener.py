@@ -11,10 +11,9 @@ from random import Random
 
 from asyncq.errors import AsyncqError, BackendConnectionError
 from asyncq.protocol import READY_STATES
+from asyncq_backends._records import status_of
 from asyncq_backends._watcher import Watcher
 from asyncq_brokers._clients.redis import BACKEND_ERRORS, Command, Endpoint, Session
-
-from .records import status_of
 
 __all__ = ["Listener"]
 

@@ -11,9 +11,9 @@ from typing import Any
 from msgspec import Struct
 
 from asyncq.driver import BackendCapabilities, DriverConfig, PolicyStatement, Role, StoredResult
-from asyncq.errors import BackendConnectionError, ConfigurationError, DecodeError
-from asyncq.protocol import decode_result
+from asyncq.errors import BackendConnectionError, ConfigurationError
 from asyncq_backends._reader import Reader
+from asyncq_backends._records import status_of
 from asyncq_brokers._clients.aws import BACKEND_ERRORS, AwsLink, Finisher, Refusal, allow, together
 
 from .options import read_config
@@ -38,9 +38,6 @@ _EXPIRES = "asyncq-expires"
 _MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
 #: Another writer was there between our look and our write, or at the same time.
 _CONFLICT = frozenset({"412", "PreconditionFailed", "409", "ConditionalRequestConflict"})
-
-#: Serialisers that a foreign record may be decoded with, to see its state. Pickle is not among them.
-_ACCEPT = ("json", "msgpack", "yaml")
 
 
 class _Found(Struct):
@@ -157,7 +154,7 @@ class S3Backend:
                 if refusal.code not in _CONFLICT | _MISSING:
                     raise self._link.translated(refusal) from refusal
                 found = await self._read(result.task_id)
-                if found is not None and not found.expired and _status(found.record) == "SUCCESS":
+                if found is not None and not found.expired and status_of(found.record) == "SUCCESS":
                     return False
                 seen = None if found is None else found.etag
             else:
@@ -208,11 +205,3 @@ class S3Backend:
                 Bucket=self._options.bucket,
                 Delete={"Objects": keys[start : start + _DELETED], "Quiet": True},
             )
-
-
-def _status(record: bytes) -> str | None:
-    """The state that a record says; None where it can't be read."""
-    try:
-        return decode_result(record, accept=_ACCEPT).status
-    except DecodeError:
-        return None

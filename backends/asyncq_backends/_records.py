@@ -11,8 +11,10 @@ __all__ = ["status_of"]
 _ACCEPT = ("json", "msgpack", "yaml")
 
 
-def status_of(record: bytes) -> str | None:
-    """The record's state; None for what can't be decoded (a pickle, a stranger's key)."""
+def status_of(record: bytes | None) -> str | None:
+    """The record's state; None for what can't be decoded (a pickle, a stranger's key), and where there is none."""
+    if record is None:
+        return None
     try:
         return decode_result(record, accept=_ACCEPT).status
     except DecodeError:
