@@ -22,6 +22,9 @@ __all__ = ["Client", "Clients", "NoBackend"]
 #: Messages that go to the broker in one call, so that one call stays within its deadline.
 _MOST_AT_ONCE = 1000
 
+#: Seconds that a sender may be told late, together with others whose time is over: each look is at all that wait.
+_TOGETHER = 0.05
+
 
 class NoBackend(ConfigurationError):
     """Results are asked for, and kept nowhere."""
@@ -270,7 +273,7 @@ class _Timer:
         left = (next((each.deadline for each in queue if not each.sent.done()), inf) for queue in self._queues)
         nearest = min(left)
         if nearest < inf:
-            self._handle = asyncio.get_running_loop().call_at(nearest, self._go_off)
+            self._handle = asyncio.get_running_loop().call_at(nearest + _TOGETHER, self._go_off)
 
     def _go_off(self) -> None:
         for queue in self._queues:
