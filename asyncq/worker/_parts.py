@@ -75,7 +75,7 @@ class Parts:
         # Messages that die with their process leave nobody to suspect.
         if coordination is not None and setup.broker.capabilities.shared:
             self.files = CaseFiles(coordination, Backoff(dice), clock, node=node)
-        self.revoker = None if coordination is None else Revoker(Revocations(coordination), dice)
+        self.revoker = None if coordination is None else Revoker(Revocations(coordination), flow, dice)
         self.concluder = Concluder(
             judge=judge,
             broker=setup.broker,

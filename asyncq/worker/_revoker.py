@@ -12,6 +12,7 @@ import anyio
 from asyncq._revoking import Revocation, Revocations
 from asyncq.errors import BackendError, BrokerError
 from asyncq.worker._backoff import Backoff
+from asyncq.worker._flow import Flow
 
 logger = logging.getLogger(__name__)
 
@@ -24,10 +25,11 @@ PATIENCE = 0.25
 
 
 class Revoker:
-    """Knows what is revoked. Looked at with each batch, and once a second for the sake of what runs already."""
+    """Knows what is revoked. Looked at with each batch, and once a second while anything is held."""
 
-    def __init__(self, revocations: Revocations, dice: random.Random) -> None:
+    def __init__(self, revocations: Revocations, flow: Flow, dice: random.Random) -> None:
         self._revocations = revocations
+        self._flow = flow
         self._backoff = Backoff(dice)
         #: Something new was read, by whomever.
         self._news = asyncio.Event()
@@ -60,7 +62,8 @@ class Revoker:
             if self._news.is_set():
                 self._news.clear()
                 on_news()
-            else:
+            elif not self._flow.idle or self._backoff.failing or self._slow:
+                # Where nothing is held, the next batch looks: a look costs money on some servers.
                 began = anyio.current_time()
                 pause = await self._refresh()
                 self._slow = anyio.current_time() - began > PATIENCE
