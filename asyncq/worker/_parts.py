@@ -177,5 +177,6 @@ def _refuse_fleet_limits(programs: Mapping[str, Program], setup: WorkerSetup) ->
         if program.limit is not None and program.limit.fleet:
             where = setup.broker.address if setup.backend is None else setup.backend.address
             raise ConfigurationError(
-                f'task {name!r} has limit_scope="fleet", which {where} cannot keep; use a Redis, SQLite or DynamoDB backend'
+                f'task {name!r} has limit_scope="fleet", which {where} cannot keep; '
+                "use a Redis, SQLite or DynamoDB backend"
             )

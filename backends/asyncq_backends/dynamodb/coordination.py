@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from asyncq.driver import Coordination, Environment, Fact
@@ -207,6 +207,4 @@ def _whole(number: float) -> Item:
 
 
 if TYPE_CHECKING:
-    _coordination: Callable[[AwsLink, Environment], Coordination] = lambda link, environment: DynamoCoordination(  # noqa: E731
-        link, environment, table="", prefix=""
-    )
+    _coordination: type[Coordination] = DynamoCoordination
