@@ -86,6 +86,8 @@ class StrictSqs:
         #: Actions that the policy denies.
         self.denied: set[str] = set()
         self.most_in_flight = 120_000
+        #: Requests that wait for the thaw.
+        self.waiting = 0
         self.thawed = asyncio.Event()
         self.thawed.set()
         self._clock = clock
@@ -144,7 +146,9 @@ class StrictSqs:
 
     async def _handle(self, request: web.Request) -> web.Response:
         body = await request.read()
+        self.waiting += 1
         await self.thawed.wait()
+        self.waiting -= 1
         action = request.headers["X-Amz-Target"].rpartition(".")[2]
         self.requests[action] += 1
         try:

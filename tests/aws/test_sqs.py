@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from base64 import b64decode
@@ -163,6 +164,24 @@ async def test_what_nobody_asks_for_goes_back(strict: StrictSqs) -> None:
         await publish(broker, "q", *map(task, range(5, 8)))
         (one,) = await full.receive(1)  # MaxNumberOfMessages is what was asked for
         assert numbers(await take(other, 2) + [one]) == [5, 6, 7]
+
+
+async def test_a_queue_that_fails_takes_nothing_of_the_others_with_it(strict: StrictSqs) -> None:
+    """What one queue has brought is handed out before anybody is told that another one failed."""
+    async with opened(strict) as broker, consuming(broker, "a", "b") as consumer:
+        await broker.declare([Queue(name="a"), Queue(name="b")])
+        await publish(broker, "a", task(1))
+        (message,) = strict.queues["a"].messages
+        del strict.queues["b"]
+        strict.thawed.clear()
+        receiving = asyncio.create_task(consumer.receive(10))
+        while strict.waiting < 2:  # both polls are there, and end together
+            await asyncio.sleep(0.01)
+        strict.thawed.set()
+        assert numbers(await receiving) == [1]
+        assert message.received == 1
+        with pytest.raises(BrokerConnectionError, match="'b' was deleted"):
+            await consumer.receive(10)
 
 
 async def test_a_lease_ends_after_twelve_hours(strict: StrictSqs) -> None:

@@ -90,6 +90,8 @@ class SqsConsumer:
                 self._pollers.append(self._pollers.pop(0))
                 return taken
             for poller in self._pollers:
+                poller.raise_failure()
+            for poller in self._pollers:
                 poller.start(limit)
             await self._changed.wait()
 

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from asyncq.driver import Delivery, Environment
-from asyncq.errors import AsyncqError, BrokerConnectionError
+from asyncq.errors import BrokerConnectionError
 from asyncq_brokers._clients.aws import Refusal
 
 from .batches import BATCH
@@ -55,7 +55,7 @@ class Poller:
         self._shelf: deque[Held] = deque()
         self._emptied = asyncio.Event()
         self._patient = True
-        self._failure: AsyncqError | None = None
+        self._failure: Exception | None = None
         self._task: asyncio.Task[None] | None = None
 
     def start(self, limit: int) -> None:
@@ -64,14 +64,17 @@ class Poller:
             self._task = asyncio.create_task(self._run(min(limit, BATCH)))
 
     def take(self, limit: int) -> list[Delivery]:
-        """Hand out what is there. Raises what a poll met with."""
-        if self._failure is not None and not self._shelf:
-            failure, self._failure = self._failure, None
-            raise failure
+        """Hand out what is there."""
         taken = [self._shelf.popleft().delivery for _ in range(min(limit, len(self._shelf)))]
         if not self._shelf:
             self._emptied.set()
         return taken
+
+    def raise_failure(self) -> None:
+        """Raise what the last poll met with, once."""
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
 
     async def close(self, seconds: float) -> None:
         """Wait so long for the poll's answer, then do without; give back what nobody was handed."""
@@ -92,7 +95,7 @@ class Poller:
                 await self._wait_for_takers()
             else:
                 await asyncio.sleep(self._pause)
-        except AsyncqError as error:
+        except Exception as error:  # noqa: BLE001 - `receive` raises it
             self._failure = error
         finally:
             self._task = None
