@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from asyncq import AsyncQ, Context
+from asyncq._operating import replay
 from asyncq.driver import Ack, Dead, GiveBack, Park, Publication, Queue, Requeue
 from asyncq.errors import BrokerConnectionError, ConfigurationError, EncodeError, PublishError
-from asyncq.protocol import WireMessage, decode_task
+from asyncq.protocol import WireMessage, dead_letter, decode_task
 from aws.kit import acks, consuming, numbers, opened, publish, take, task
 from aws.strict_sqs import StrictSqs
 
@@ -323,6 +325,21 @@ async def test_dead_letters_have_a_queue_of_their_own(strict: StrictSqs, queue: 
     assert len(strict.queues[dead].messages) == 1
 
 
+async def test_dead_letters_are_replayed(strict: StrictSqs) -> None:
+    """What `asyncq dead replay` does: looked at, sent again, dropped; the others stay."""
+    async with opened(strict) as broker, consuming(broker, "q") as consumer:
+        await publish(broker, "q", task(1), task(2))
+        taken = await take(consumer, 2)
+        for delivery in taken:
+            letter = dead_letter(delivery.content, queue="q", reason="tests", at=time.time(), attempts=1)
+            assert await consumer.settle([Dead(delivery, letter)]) == []
+        chosen, other = await broker.peek("q", "dead")
+        assert await replay(broker, "q", [chosen.key]) == 1
+        (again,) = await take(consumer, 1)
+        assert decode(again.content)["headers"]["id"] == decode(chosen.content)["headers"]["id"]
+        assert [stored.key for stored in await broker.peek("q", "dead")] == [other.key]
+
+
 async def test_a_letter_that_is_written_is_not_written_again(strict: StrictSqs) -> None:
     async with opened(strict, timeout=0.5) as broker, consuming(broker, "q") as consumer:
         await publish(broker, "q", task(1))
@@ -432,3 +449,35 @@ async def test_a_deleted_queue_is_made_again(strict: StrictSqs) -> None:
             await consumer.receive(1)
         await publish(broker, "q", task(2))
         assert numbers(await take(consumer, 1)) == [2]
+
+
+async def test_a_retry_stays_in_its_group_and_is_no_duplicate(strict: StrictSqs) -> None:
+    queue = AsyncQ(
+        "shop",
+        broker=strict.url,
+        default_queue="jobs.fifo",
+        broker_transport_options={"wait_time_seconds": 1},
+    )
+    attempts: list[int] = []
+    sent: list[tuple[str | None, str]] = []
+
+    @queue.task(name="shop.stubborn", max_retries=2)
+    async def stubborn(ctx: Context) -> None:
+        attempts.append(ctx.retries)
+        sent.extend((message.group, message.body) for message in strict.queues["jobs.fifo"].messages)
+        if ctx.retries < 1:
+            raise ctx.retry(countdown=0)
+
+    async with queue:
+        await stubborn.options(message_group_id="tenant", message_deduplication_id="once").send()
+        await stubborn.options(message_group_id="tenant", message_deduplication_id="once").send()
+        async with queue.worker() as worker:
+            async with asyncio.timeout(15):
+                while worker.stats.succeeded < 1:
+                    await asyncio.sleep(0.02)
+
+    assert attempts == [0, 1]
+    assert {group for group, _ in sent} == {"tenant"}
+    first, *_, last = [json.loads(b64decode(body))["properties"] for _, body in sent]
+    assert first["MessageGroupId"] == last["MessageGroupId"] == "tenant"
+    assert not strict.queues["jobs.fifo"].messages
