@@ -18,6 +18,11 @@ def unfinished(records: Sequence[Record], pids: Collection[int]) -> set[str]:
     return begun
 
 
+def busiest(records: Sequence[Record], pids: Collection[int]) -> int:
+    """The one of these processes that has the most under way."""
+    return max(sorted(pids), key=lambda pid: len(unfinished(records, {pid})))
+
+
 def begun_again(records: Sequence[Record], pids: Collection[int], moment: float) -> list[float]:
     """For each task that these processes, which were gone at that moment, have left: seconds until another began it.
 

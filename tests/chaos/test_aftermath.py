@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chaos.aftermath import begun_again, ends_between, first_start, never_begun_again, unfinished
+from chaos.aftermath import begun_again, busiest, ends_between, first_start, never_begun_again, unfinished
 from chaos.ledger import Record
 
 _DEAD, _HEIR = 1, 2
@@ -31,6 +31,12 @@ RECORDS = [
 def test_what_was_cut_off_or_interrupted_is_unfinished() -> None:
     assert unfinished(RECORDS, {_DEAD}) == {"cut", "stopped"}
     assert unfinished(RECORDS, {_HEIR}) == {"other", "stopped"}
+
+
+def test_the_busiest_has_the_most_under_way() -> None:
+    assert busiest(RECORDS, {_DEAD, _HEIR}) == _DEAD  # of two that have as much, the first
+    assert busiest(RECORDS[:6], {_DEAD, _HEIR}) == _DEAD
+    assert busiest(RECORDS[5:], {_DEAD, _HEIR}) == _HEIR
 
 
 def test_the_first_run_elsewhere_counts() -> None:

@@ -88,9 +88,9 @@ async def test_f14_cancellation_is_swallowed(tmp_path: Path, scale: Scale, place
             declared = time.monotonic() - begun
             await until(lambda: first_start(trial.ledger.entries(), set(host.workers) - before) < math.inf)
             replaced = first_start(trial.ledger.entries(), set(host.workers) - before) - begun - declared
-            await until(lambda: victim not in host.processes_left)
+            await until(lambda: victim not in host.processes_left, timeout=60)
             gone = time.monotonic() - begun
-            await until(lambda: trial.ledger.ids("STORED") >= {*short, *long})
+            await until(lambda: trial.ledger.ids("STORED") >= {*short, *long}, timeout=90)
         report = await trial.finish()
         runs = trial.ledger.runs("START")
         told = [(r.monotonic - begun, r.detail) for r in trial.ledger.entries("PERIL") if r.task_id == culprit.id][1:]

@@ -8,7 +8,7 @@ import signal
 import time
 from pathlib import Path
 
-from chaos.aftermath import begun_again, never_begun_again
+from chaos.aftermath import begun_again, busiest, never_begun_again
 from chaos.scale import Scale
 from chaos.trial import BATCH, Figures, Places, Trial
 from servers import RedisServer
@@ -29,7 +29,7 @@ async def test_f24_a_child_is_killed(tmp_path: Path, scale: Scale, any_places: P
     async with trial:
         await _send_the_last(trial, pause=0.2)  # they may have killed it: each has a process to itself, one at a time
         async with trial.fault("kill"):
-            victim = trial.fleet.workers[0]
+            victim = busiest(trial.ledger.entries(), trial.fleet.workers)
             os.kill(victim, signal.SIGKILL)
             moment = time.monotonic()
             await until(lambda: not never_begun_again(trial.ledger.entries(), {victim}))
@@ -45,7 +45,8 @@ async def test_f24_a_host_dies(tmp_path: Path, scale: Scale, any_places: Places,
     trial = Trial(tmp_path, scale, any_places, hosts=2)
     async with trial:
         await _send_the_last(trial)
-        host = trial.fleet.hosts[0]
+        victim = busiest(trial.ledger.entries(), trial.fleet.workers)
+        [host] = [host for host in trial.fleet.hosts if victim in host.workers]
         lost = set(host.workers)
         async with trial.fault("host"):
             moment = time.monotonic()
