@@ -143,3 +143,21 @@ async def test_f11_messages_that_nobody_can_run(tmp_path: Path, places: Places) 
     reasons = sorted((each.reason or "").split()[0].rstrip(":") for each in found)
     assert reasons == ["undecodable", "undecodable", "unknown", "unknown"]
     assert math.isfinite(sum(len(each.reason or "") for each in found))
+
+
+async def test_f11_a_task_that_kills_its_process(tmp_path: Path, places: Places) -> None:
+    """It is in the dead letters after five kills at most, convicted through DynamoDB, and no innocent is."""
+    trial = Trial(tmp_path, PACE, places, more=MORE)
+    async with trial:
+        async with trial.fault("poison"):
+            deadly = await trial.app.send_task("chaos.dies", ["exit"])
+            deadline = time.monotonic() + 150
+            while not await trial.dead() and time.monotonic() < deadline:
+                await asyncio.sleep(1)
+        report = await trial.finish()
+        dead = await trial.dead()
+        kills = trial.ledger.runs("PERIL")
+    print(report, kills)
+    report.check(duplicates=2 * (PACE.concurrency + BATCH), silence=_SILENCE)
+    assert dead == {deadly.id}
+    assert kills[deadly.id] <= 5
