@@ -44,6 +44,9 @@ _MAINTENANCE = 30.0
 #: default) ends the channel, and everything on it comes again.
 _OLD = 600.0
 
+#: Lanes that messages come on. Where more would be needed, one takes the place of all.
+_MOST_LANES = 8
+
 #: Seconds that the giving back at `close` may take.
 _CLOSE_TIMEOUT = 0.5
 
@@ -99,7 +102,7 @@ class AmqpConsumer:
             if taken := self._take(limit):
                 return taken
             self._arrived.clear()
-            if self._wants_lane(limit):
+            if self._windows(limit):
                 await self._opening.run(lambda: self._open_lane(limit))
             else:
                 await self._arrived.wait()
@@ -112,10 +115,10 @@ class AmqpConsumer:
         return [delivery for delivery in deliveries if delivery.tag not in self._held]
 
     async def maintain(self) -> float:
-        now = self._clock.monotonic()
-        current = self._current
-        if current is not None and current.oldest < now - _OLD:
-            current.end()
+        old = self._clock.monotonic() - _OLD
+        for lane in self._active:
+            if lane.oldest < old:
+                lane.end()
         return _MAINTENANCE
 
     async def close(self) -> None:
@@ -137,36 +140,32 @@ class AmqpConsumer:
     # -- taking
 
     @property
-    def _current(self) -> Lane | None:
-        """The lane on which something may come."""
-        lane = self._lanes[-1] if self._lanes else None
-        return lane if lane is not None and lane.alive and not lane.ended else None
+    def _active(self) -> list[Lane]:
+        """The lanes on which something may come."""
+        return [lane for lane in self._lanes if lane.alive and not lane.ended]
 
-    def _wants_lane(self, limit: int) -> bool:
-        """A window that is used up keeps from us what was asked for: the next lane has room for it."""
-        lane = self._current
-        if lane is None:
-            return True
-        out = sum(len(lane.out) for lane in self._lanes)
-        return (
-            lane.full
-            and out < self._prefetch
-            and all(load >= lane.windows[queue] or lane.windows[queue] >= limit for queue, load in lane.load.items())
-        )
+    def _windows(self, limit: int) -> dict[str, int]:
+        """What a further lane should let through, by queue, so that `limit` more can come. Empty: none is needed.
+
+        It is for the queues whose windows are used up, and together with all that is open or out it stays within the
+        prefetch: at least one message a queue.
+        """
+        active = self._active
+        hungry = [queue for queue in self._queues if not any(lane.has_room(queue) for lane in active)]
+        reserved = sum(lane.width for lane in active) + sum(len(lane.out) for lane in self._lanes if lane.ended)
+        total = min(limit, self._prefetch - reserved)
+        return dict.fromkeys(hungry, -(-total // len(hungry))) if hungry and total > 0 else {}
 
     async def _open_lane(self, limit: int) -> None:
-        """Consume anew, with windows for what is asked for now."""
-        if not self._wants_lane(limit):  # a `receive` that was cancelled has had it opened
-            return
+        """Let more messages come."""
         deadline = self._link.deadline()
-        before = self._current
-        # Those who used theirs up get all of it; the others a share, so that no idle window keeps much from others.
-        share = -(-limit // len(self._queues))
-        busy = {queue for queue, load in before.load.items() if load >= before.windows[queue]} if before else set[str]()
-        windows = {queue: limit if queue in busy else share for queue in self._queues}
-        if before is not None:
-            before.end()
-        for queue in self._queues:
+        if len(self._active) >= _MOST_LANES:
+            for lane in self._active:
+                lane.end()
+        windows = self._windows(limit)
+        if not windows:  # a `receive` that was cancelled has had it opened
+            return
+        for queue in windows:
             await self._topology.ensure(queue, deadline)
         lane = Lane(await self._link.channel(deadline), windows, self._clock)
         try:
@@ -316,6 +315,7 @@ class AmqpConsumer:
             lane.forget([*acks.get(lane, ()), *back.get(lane, ())])
         self._held = {tag: place for tag, place in self._held.items() if place[1] in place[0].out}
         self._drop_empty_lanes()
+        self._arrived.set()  # there may be room for a lane now
 
     # -- little helpers
 

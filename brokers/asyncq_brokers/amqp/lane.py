@@ -19,9 +19,9 @@ __all__ = ["Lane"]
 class Lane:
     """Windows are fixed for a lane's life, since RabbitMQ applies a new prefetch to new consumers only.
 
-    What fits no more is served by the next lane; the old one ends its consumers and lives on until the last of its
-    deliveries is settled. That also keeps long tasks apart from others: a delivery that is older than RabbitMQ's
-    `consumer_timeout` takes its channel, and all that is out on it, down.
+    Whoever can take more opens a further lane. One that is ended lives on until the last of its deliveries is settled.
+    That also keeps long tasks apart from others: a delivery that is older than RabbitMQ's `consumer_timeout` takes its
+    channel, and all that is out on it, down.
     """
 
     def __init__(self, channel: Channel, windows: Mapping[str, int], clock: Clock) -> None:
@@ -46,9 +46,13 @@ class Lane:
         return next((arrived for _, arrived in self.out.values()), float("inf"))
 
     @property
-    def full(self) -> bool:
-        """Nothing can come on some queue until something is settled."""
-        return any(load >= self.windows[queue] for queue, load in self.load.items())
+    def width(self) -> int:
+        """The most that can be out on it."""
+        return sum(self.windows.values())
+
+    def has_room(self, queue: str) -> bool:
+        """Something may come from this queue before anything is settled."""
+        return self.load.get(queue, 0) < self.windows.get(queue, 0)
 
     async def open(self, node: str, arrive: Callable[[Lane, str, Incoming], None], deadline: float) -> None:
         """Begin to consume. Raises Refused for a queue that is not there or not ours to read."""

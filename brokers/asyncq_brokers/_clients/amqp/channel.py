@@ -108,16 +108,18 @@ class Channel:
         """Send a method and wait for its reply. Raises Refused, ConnectionLost."""
         return await self.answer(self.post(method), deadline)
 
-    async def calls(self, methods: Sequence[Frame], deadline: float) -> None:
+    async def calls(self, methods: Sequence[Frame], deadline: float) -> list[Any]:
         """Send methods in one go and wait for all replies. Raises the first refusal, which has ended the channel."""
         replies = [self.post(method) for method in methods]
-        for number, reply in enumerate(replies):
-            try:
-                await self.answer(reply, deadline)
-            except BaseException:
-                for other in replies[number + 1 :]:  # they fail with it, and nobody waits for them
-                    other.cancel()
-                raise
+        answers: list[Any] = []
+        try:
+            for reply in replies:
+                answers.append(await self.answer(reply, deadline))  # noqa: PERF401 - a comprehension would lose its place
+        except BaseException:
+            for reply in replies[len(answers) :]:  # they fail with it, and nobody waits for them
+                reply.cancel()
+            raise
+        return answers
 
     def post(self, method: Frame) -> asyncio.Future[Any]:
         """Send a method that has a reply; `answer` waits for it. Several may be under way."""
