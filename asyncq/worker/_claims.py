@@ -53,7 +53,7 @@ class Claims:
                     return False
                 await self._coordination.put([fact])  # it is ours: a retry or a redelivery, kept for another while
         except (BrokerError, BackendError) as error:
-            logger.warning("The claim of %r could not be checked: %s", attempt, error)
+            logger.warning("The claim of %s could not be checked: %s", attempt, error)
         return True
 
     def end(self, attempt: Attempt) -> None:

@@ -114,7 +114,7 @@ class Concluder:
         try:
             return self._judge.conclude(attempt, outcome)
         except Exception as error:  # a hostile __repr__, a fault of ours: this one fails, the batch goes on
-            logger.exception("The outcome of %r could not be concluded", attempt)
+            logger.exception("The outcome of %s could not be concluded", attempt)
             return self._judge.give_up(attempt, error)
 
     async def _act(self, conclusions: Sequence[Conclusion]) -> None:

@@ -114,7 +114,7 @@ class Judge:
         try:
             return self._failure(attempt, error)
         except Exception:
-            logger.exception("Not even the failure of %r could be recorded", attempt)
+            logger.exception("Not even the failure of %s could be recorded", attempt)
         reason = f"its outcome could not be recorded: {type(error).__name__}"
         settlement = None if attempt.acknowledged else self.bury(attempt.delivery, reason)
         return Conclusion(attempt=attempt, state="FAILURE", settlement=settlement, error=error)

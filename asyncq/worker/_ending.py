@@ -130,7 +130,7 @@ class Ending:
             await self._until(lambda: not flow.running, lambda: self._share(_CLEAN_UP))
         abandoned = self._executor.abandon()
         for attempt in abandoned:
-            logger.warning("%r did not end when it was cancelled; it is given up", attempt)
+            logger.warning("%s did not end when it was cancelled; it is given up", attempt)
             self._slots[attempt.delivery.tag] = attempt.slot
             if attempt.acknowledged:  # nobody else will run it; what is not acknowledged goes back with the rest
                 self._concluder.put((attempt, Interrupted()))

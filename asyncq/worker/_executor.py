@@ -279,7 +279,7 @@ class Executor:
         # It swallows its cancellation. That changes nothing; what it still does is nobody's business any more.
         self._give_up(attempt, self._running.pop(attempt))
         logger.error(
-            "%r goes on though it was cancelled %d times: it is given up", attempt, cancels, extra=attempt.log_fields()
+            "%s goes on though it was cancelled %d times: it is given up", attempt, cancels, extra=attempt.log_fields()
         )
         self._end(attempt, verdict)
         self._condemn(f"{attempt.message.task}[{attempt.message.id}] can't be stopped")
@@ -290,7 +290,7 @@ class Executor:
 
     def _is_stuck(self, attempt: Attempt) -> None:
         """The thread of a `def` task that was given up goes on."""
-        logger.error("%r goes on in its thread, which can't be stopped", attempt, extra=attempt.log_fields())
+        logger.error("%s goes on in its thread, which can't be stopped", attempt, extra=attempt.log_fields())
         self._condemn(f"{attempt.message.task}[{attempt.message.id}] can't be stopped in its thread")
 
     @property

@@ -65,7 +65,7 @@ class QuarantineCaller:
                 raise FoundElsewhere(Crashed(WorkerLostError(str(died)))) from None
             except Exception as error:
                 # What the task raises is in the report: this was the app, which could be set up before.
-                logger.exception("%r can't be run in quarantine now", attempt, extra=attempt.log_fields())
+                logger.exception("%s can't be run in quarantine now", attempt, extra=attempt.log_fields())
                 await asyncio.sleep(_PAUSE)
                 raise FoundElsewhere(Interrupted()) from error
         attempt.children.extend(report.children)
@@ -81,7 +81,7 @@ class QuarantineCaller:
             reason: object = "there is no task under its name"
         except Exception as error:  # noqa: BLE001 - what a module raises when it is imported may be anything
             reason = error
-        logger.warning("%r can't be quarantined and runs among others: %r", attempt, reason, extra=attempt.log_fields())
+        logger.warning("%s can't be quarantined and runs among others: %r", attempt, reason, extra=attempt.log_fields())
         return False
 
 

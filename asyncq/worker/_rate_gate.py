@@ -145,7 +145,7 @@ class RateGate:
         return wait
 
     def _without_key(self, attempt: Attempt, error: EncodeError) -> float:
-        logger.warning("%r has no key for its rate limit, and runs without: %s", attempt, error)
+        logger.warning("%s has no key for its rate limit, and runs without: %s", attempt, error)
         return 0.0
 
     def _wait(self, attempt: Attempt, wait: float) -> None:

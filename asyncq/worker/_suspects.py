@@ -80,7 +80,7 @@ class Suspects:
         attempt.suspicion = suspicion = suspicion or Suspicion()
         suspicion.presume()
         if conviction is not None:
-            logger.warning("%r is not run again: %s", attempt, conviction.reason, extra=attempt.log_fields())
+            logger.warning("%s is not run again: %s", attempt, conviction.reason, extra=attempt.log_fields())
             self._concluder.put((attempt, Failed(TimeLimitExceeded(conviction.limit))))
         elif suspicion.convicts(self._max_deliveries):
             self._concluder.put((attempt, Crashed(WorkerLostError(f"its process has died: {suspicion.deaths[-1]}"))))
