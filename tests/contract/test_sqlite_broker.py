@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from asyncq._clock import system_environment
-from asyncq.driver import Broker, Delivery, DriverConfig, Queue, Requeue
+from asyncq.driver import Ack, Broker, Delivery, DriverConfig, Queue, Requeue
 from asyncq.errors import BrokerConnectionError
 from asyncq.testing._broker_kit import Consume, bodies, numbered, publish
 from asyncq.testing._kit import cancel_everywhere, within
@@ -54,6 +54,26 @@ class TestSQLiteBroker(BrokerContract):
                 db.close()
 
         return freeze
+
+    async def test_what_a_full_disk_did_not_let_settle_can_be_settled_again(
+        self, broker: Broker, queue: Queue, consume: Consume, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The room that is kept back for it may be gone too; acks that count as done would make tasks run again."""
+        consumer = consume(broker, queue)
+        await publish(broker, queue, b"1")
+        (delivery,) = await within(consumer.receive(1))
+        settle = _rows.settle
+
+        def fail(*_: object, **__: object) -> None:
+            error = sqlite3.OperationalError("database or disk is full")
+            error.sqlite_errorcode = sqlite3.SQLITE_FULL
+            raise error
+
+        monkeypatch.setattr(_rows, "settle", fail)
+        with pytest.raises(BrokerConnectionError, match="no room left"):
+            await consumer.settle([Ack(delivery)])
+        monkeypatch.setattr(_rows, "settle", settle)
+        assert await consumer.settle([Ack(delivery)]) == []
 
     async def test_a_cancelled_receive_gives_back_at_once(self, broker: Broker, queue: Queue, consume: Consume) -> None:
         """Better than promised: nobody has to wait for the lease."""

@@ -137,7 +137,12 @@ class SQLiteConsumer:
             for settlement in settlements
             if isinstance(settlement, Dead)
         }
-        return await self._run(partial(_rows.settle, settlements=settlements, letters=letters))
+        try:
+            return await self._run(partial(_rows.settle, settlements=settlements, letters=letters))
+        except BrokerFull as error:
+            # Not even the room that is kept back for it was there, and nothing was done: BrokerFull would say that acks
+            # were, and those tasks would run again.
+            raise BrokerConnectionError(str(error)) from error
 
     async def extend(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         if not deliveries:
