@@ -13,7 +13,7 @@ import pytest
 from celery import Celery
 
 from asyncq._clock import new_id, system_environment
-from asyncq.driver import DriverConfig, Fact, StoredResult
+from asyncq.driver import Coordinating, DriverConfig, Fact, StoredResult
 from asyncq.errors import BackendError, ConfigurationError
 from asyncq.protocol import ResultRecord, decode_result, encode_result
 from asyncq_backends.dynamodb import DynamoBackend
@@ -194,6 +194,17 @@ async def test_facts_have_a_table_of_their_own_which_is_made_at_first_use(
         (item,) = client.scan(TableName=f"{table}-asyncq")["Items"]
         assert (item["space"], item["key"]) == ({"S": "asyncq.facts"}, {"S": "asyncq.x"})
         assert not client.scan(TableName=table)["Items"]
+
+
+async def test_without_a_table_for_facts_it_does_not_coordinate(moto: MotoServer, table: str) -> None:
+    async with opened(moto, table, facts_table=False) as backend:
+        driver: object = backend
+        assert not isinstance(driver, Coordinating)
+        assert len(backend.policy("worker", [])) == 1
+        assert await backend.store([result("a")]) == [True]
+    async with opened(moto, table, facts_table="elsewhere") as backend:
+        assert isinstance(backend, Coordinating)
+        assert "table/elsewhere" in str(backend.policy("worker", []))
 
 
 # -- URLs ------------------------------------------------------------------------------------------------------

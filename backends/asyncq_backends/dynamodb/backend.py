@@ -30,9 +30,6 @@ _AT_A_TIME = 16
 #: Tasks whose last unfinished write is remembered: the next one then needs no look at it.
 _REMEMBERED = 10_000
 
-#: What the table of the facts is called beside that of the results.
-_FACTS = "-asyncq"
-
 _CONDITION_FAILED = "ConditionalCheckFailedException"
 
 _NAMES = {"#id": "id", "#ttl": "ttl", "#timestamp": "timestamp"}
@@ -55,9 +52,10 @@ class DynamoBackend:
         expires = None if options.ttl_seconds is None else options.ttl_seconds >= 0
         self._table = Table(name=options.table, key="id", units=units, expires=expires)
         self._prefix = f"{options.prefix}celery-task-meta-"
-        self.coordination = DynamoCoordination(
-            self._link, self._environment, table=f"{options.table}{_FACTS}", prefix=options.prefix
-        )
+        if options.facts_table is not None:  # else it is no `Coordinating`
+            self.coordination = DynamoCoordination(
+                self._link, self._environment, table=options.facts_table, prefix=options.prefix
+            )
         self._finisher = Finisher()
         self._reader = Reader(self._look)
         self._writing = asyncio.Semaphore(_AT_A_TIME)
@@ -109,11 +107,11 @@ class DynamoBackend:
         tables = {"CreateTable", "DescribeTable", "DescribeTimeToLive", "UpdateTimeToLive"}
         facts = {"BatchGetItem", "BatchWriteItem", "DeleteItem", "PutItem", "Query", "UpdateItem"}
         results = {"BatchGetItem", "BatchWriteItem"} | ({"PutItem"} if role == "worker" else set[str]())
-        table = arn(self._account, f"table/{self._options.table}")
-        return [
-            allow(self._account, tables | results, [table]),
-            allow(self._account, tables | facts, [f"{table}{_FACTS}"]),
-        ]
+        statements = [allow(self._account, tables | results, [arn(self._account, f"table/{self._options.table}")])]
+        if self._options.facts_table is not None:
+            shared = arn(self._account, f"table/{self._options.facts_table}")
+            statements.append(allow(self._account, tables | facts, [shared]))
+        return statements
 
     # -- each to its end
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from asyncq.driver import Coordination, Environment, Fact
+from asyncq.errors import ConfigurationError
 from asyncq_brokers._clients.aws import AwsLink, Refusal
 from asyncq_brokers._clients.coordination import (
     check_bucket,
@@ -173,7 +174,13 @@ class DynamoCoordination:
             return
         async with self._preparing:
             if not self._ready:
-                await self._table.ensure(self._link)
+                try:
+                    await self._table.ensure(self._link)
+                except ConfigurationError as error:
+                    raise ConfigurationError(
+                        f"{error}. Revocations, unique tasks, rate limits and suspects need the table "
+                        f"{self._table.name!r}; result_backend_transport_options={{'facts_table': False}} does without"
+                    ) from error
                 self._ready = True
 
     def _key(self, space: str, key: str) -> Item:

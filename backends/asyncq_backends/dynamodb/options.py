@@ -31,6 +31,8 @@ class BackendOptions(Struct, frozen=True, kw_only=True):
     write_units: int | None = None
     #: Seconds that an item lives, whatever the result's own setting says; negative: for ever. None: as the result says.
     ttl_seconds: int | None = None
+    #: The table of what workers and clients share beside results; None: there is none, nor what needs it.
+    facts_table: str | None = "celery-asyncq"
     #: Put before every key, with an underscore unless it ends in one of `: _ - .`.
     global_keyprefix: str = ""
 
@@ -60,18 +62,22 @@ def read_config(config: DriverConfig) -> tuple[Account, BackendOptions]:
         secret_key=parts.password,
     )
     prefix = options.pop("global_keyprefix", "")
+    table = parts.path.strip("/") or "celery"
+    facts = options.pop("facts_table", f"{table}-asyncq")
+    if facts is not False and (not isinstance(facts, str) or not facts):
+        raise ConfigurationError(f"{_SETTING}['facts_table']: must be the name of a table, or False")
     for name in sorted(_OF_BROKERS & options.keys()):
         logger.warning("%s[%r] has no effect: it is an option of the broker", _SETTING, name)
         del options[name]
     if options:
-        known = "endpoint_url, global_keyprefix, region"
+        known = "endpoint_url, facts_table, global_keyprefix, region"
         raise ConfigurationError(
             f"{_SETTING}: unknown for DynamoDB: {', '.join(sorted(map(repr, options)))}; known are {known}"
         )
     if not isinstance(prefix, str):
         raise ConfigurationError(f"{_SETTING}['global_keyprefix']: must be text")
     query = _read_query(parts.query)
-    return account, BackendOptions(table=parts.path.strip("/") or "celery", global_keyprefix=prefix, **query)
+    return account, BackendOptions(table=table, facts_table=facts or None, global_keyprefix=prefix, **query)
 
 
 #: Option of a URL -> field, and the least that it can be.
