@@ -15,6 +15,9 @@ import subprocess
 import sys
 from contextlib import suppress
 
+#: Seconds between two looks whether the command has ended.
+_LOOK = 0.1
+
 
 def main() -> None:
     process = subprocess.Popen(
@@ -24,8 +27,8 @@ def main() -> None:
     print(process.pid, flush=True)
     with selectors.DefaultSelector() as selector:
         selector.register(sys.stdin.fileno(), selectors.EVENT_READ)
-        selector.register(os.pidfd_open(process.pid), selectors.EVENT_READ)
-        selector.select()
+        while process.poll() is None and not selector.select(_LOOK):
+            pass
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

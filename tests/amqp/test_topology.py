@@ -155,6 +155,20 @@ async def test_the_delay_queues_are_celerys(url: str, broker: AmqpBroker) -> Non
     await by_kombu(url, declare)
 
 
+async def test_what_celerys_client_delays_reaches_a_queue_of_asyncqs_alone(url: str, broker: AmqpBroker) -> None:
+    """Clients of Celery declare none of this: a worker has to, of whatever kind."""
+    name = queue_name()
+    queue = Queue(name=name, exchange=f"x-{name}", exchange_type="topic", routing_key=f"key.{name}")
+    await broker.declare([queue])
+    key = ".".join(f"{1:028b}") + f".key.{name}"
+
+    def send(connection: Any) -> None:
+        connection.Producer().publish({}, exchange="celery_delayed_27", routing_key=key, serializer="json")
+
+    await by_kombu(url, send)
+    assert await take_one(broker, queue)
+
+
 async def test_a_delayed_message_comes_out_of_its_own_queue_alone(broker: AmqpBroker) -> None:
     """Celery's binding `#.mail` takes what is for `bulk.mail` as well."""
     name = queue_name()

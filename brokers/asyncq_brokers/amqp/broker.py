@@ -78,7 +78,7 @@ class AmqpBroker:
         try:
             await self._delays.make_levels()
             for queue in queues:
-                await self._delays.prepare(queue.name, self._link.deadline())
+                await self._delays.prepare(queue, self._link.deadline())
         except (EncodeError, Refused) as error:
             logger.warning("Messages with an ETA can't be parked here: %s", error)
 

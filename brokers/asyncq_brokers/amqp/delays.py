@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pamqp import commands
 
-from asyncq.driver import Clock
+from asyncq.driver import Clock, Queue
 from asyncq.errors import EncodeError
 from asyncq_brokers._clients.amqp import Connection, Link, Refused
 
@@ -59,10 +59,6 @@ class Delays:
         self._connection: Connection | None = None
         self._bound: set[str] = set()
 
-    def forget(self) -> None:
-        """Something is gone: declare all of it again before the next use."""
-        self._connection = None
-
     async def make_levels(self) -> None:
         """See that the levels are there. A busy server needs seconds to make them, once in its life.
 
@@ -74,22 +70,22 @@ class Delays:
             self._connection = connection
             self._bound.clear()
 
-    async def prepare(self, queue: str, deadline: float) -> None:
+    async def prepare(self, queue: Queue, deadline: float) -> None:
         """Make a way back into a queue, which exists, from levels that were made.
 
         Raises EncodeError for a queue whose name leaves no room in the key; BrokerError.
         """
-        if len(queue.encode()) > 255 - 2 * LEVELS:
-            raise EncodeError(f"the name of queue {queue!r} is too long for delayed messages")
-        if queue not in self._bound:
+        if len(queue.name.encode()) > 255 - 2 * LEVELS:
+            raise EncodeError(f"the name of queue {queue.name!r} is too long for delayed messages")
+        if queue.name not in self._bound:
             await self._bind(await self._link.connected(deadline), queue, deadline)
-            self._bound.add(queue)
+            self._bound.add(queue.name)
 
-    async def way(self, queue: str, until: float, deadline: float) -> tuple[str, str]:
+    async def way(self, queue: Queue, until: float, deadline: float) -> tuple[str, str]:
         """Exchange and routing key that bring a message to a queue at a UNIX time, never early. Raises as `prepare`."""
         await self.prepare(queue, deadline)
         wait = min(max(1, math.ceil(until - self._clock.wall())), _LONGEST)
-        return level_name(self._prefix, LEVELS - 1), ".".join(f"{wait:0{LEVELS}b}") + "." + queue
+        return level_name(self._prefix, LEVELS - 1), ".".join(f"{wait:0{LEVELS}b}") + "." + queue.name
 
     async def _usable_prefix(self, connection: Connection) -> str:
         for prefix in PREFIXES[:-1]:
@@ -120,10 +116,15 @@ class Delays:
         for level in range(first, LEVELS):
             await _declare(connection, _level(prefix, level), self._link.deadline())
 
-    async def _bind(self, connection: Connection, queue: str, deadline: float) -> None:
-        # Exactly 28 words and the name. Celery's own `#.<key>` would take what is for `other.<key>` as well.
-        binding = commands.Queue.Bind(0, queue, f"{self._prefix}_delivery", _STARS + queue)
-        await _declare(connection, [binding], deadline)
+    async def _bind(self, connection: Connection, queue: Queue, deadline: float) -> None:
+        keys = {queue.name}
+        if queue.exchange_type != "direct":  # where Celery's clients send what is delayed there by the queue's key
+            keys.add(queue.name if queue.routing_key is None else queue.routing_key)
+        # Exactly 28 words and the key. Celery's own `#.<key>` would take what is for `other.<key>` as well.
+        delivery = f"{self._prefix}_delivery"
+        await _declare(
+            connection, [commands.Queue.Bind(0, queue.name, delivery, _STARS + key) for key in sorted(keys)], deadline
+        )
 
 
 async def _declare(connection: Connection, methods: Sequence[Frame], deadline: float) -> None:

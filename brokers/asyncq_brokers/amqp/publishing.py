@@ -108,7 +108,7 @@ class Publisher:
         # A parked message must find its queue when nobody looks any more.
         await self._topology.ensure(publication.queue, deadline, missing=missing or until is not None)
         if until is not None:
-            exchange, key = await self._delays.way(publication.queue, until, deadline)
+            exchange, key = await self._delays.way(self._topology.known(publication.queue), until, deadline)
         return Outgoing(exchange, key, header, message.body)
 
     async def _confirmed(self, batch: Sequence[Outgoing], deadline: float) -> dict[int, str]:
