@@ -43,7 +43,7 @@ _EXTRAS = {"redis": "redis", "pamqp": "amqp", "aiobotocore": "sqs", "botocore": 
 #: Celery's words for servers that asyncq doesn't speak to yet, so that an error can say more than "unknown".
 _PLANNED = {
     _BROKERS: frozenset({"librabbitmq", "sentinel"}),
-    _BACKENDS: frozenset({"s3", "sentinel"}),
+    _BACKENDS: frozenset({"sentinel"}),
 }
 
 
