@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import os
 import signal
 import time
+from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -36,7 +36,6 @@ _SILENCE = 60.0
 
 @pytest.fixture
 def places(moto: MotoServer) -> Places:
-    # A region of its own has queues of its own.
     return Places(broker=moto.sqs_url, backend=_backend(moto.port))
 
 
@@ -47,14 +46,10 @@ def _backend(port: int) -> str:
 @pytest.fixture(autouse=True)
 def region(monkeypatch: pytest.MonkeyPatch) -> None:
     """Queues of its own for each test: moto keeps them by region."""
-    regions = iter(("eu-west-1", "eu-west-2", "eu-west-3", "eu-central-1", "eu-north-1", "eu-south-1"))
-    taken = _taken
-    name = next(region for region in regions if region not in taken)
-    taken.add(name)
-    monkeypatch.setenv("AWS_DEFAULT_REGION", name)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", next(_regions))
 
 
-_taken: set[str] = set()
+_regions = cycle(("eu-west-1", "eu-west-2", "eu-west-3", "eu-central-1", "eu-north-1", "eu-south-1", "sa-east-1"))
 
 #: Long polls that end soon: moto goes on with one whose client is dead, and takes a message for nobody.
 MORE = {"broker_transport_options": {"wait_time_seconds": 0, "polling_interval": 0.1}}
@@ -142,7 +137,6 @@ async def test_f11_messages_that_nobody_can_run(tmp_path: Path, places: Places) 
     report.check(duplicates=0, silence=_SILENCE)
     reasons = sorted((each.reason or "").split()[0].rstrip(":") for each in found)
     assert reasons == ["undecodable", "undecodable", "unknown", "unknown"]
-    assert math.isfinite(sum(len(each.reason or "") for each in found))
 
 
 async def test_f11_a_task_that_kills_its_process(tmp_path: Path, places: Places) -> None:
