@@ -50,6 +50,8 @@ _HEADER_SIZE = 4096
 _SLOT = struct.Struct("=BBHdd236s")
 _pack_slot = _SLOT.pack_into
 _FIELDS = struct.Struct("=BBHdd")
+_TIMES = struct.Struct("=dd")
+_STARTED_AT = _FIELDS.size - _TIMES.size
 _SHORT_TEXT = _SLOT.size - _FIELDS.size
 _SLOT_SIZE = 2048
 _LONGEST_TEXT = _SLOT_SIZE - _FIELDS.size
@@ -205,7 +207,6 @@ class FlightRecorder:
         tag: str,
         started_at: float,
         deadline: float,
-        acknowledged: bool,
         ignore_result: bool,
     ) -> int:
         """A task begins; returns its slot, 0 when there is none left (it is then nobody's suspect)."""
@@ -226,8 +227,18 @@ class FlightRecorder:
         if length > _SHORT_TEXT:
             memory[start + _SLOT.size : start + _FIELDS.size + length] = text[_SHORT_TEXT:]
         # Last: a process that dies in between leaves a slot that is still free.
-        memory[start] = _ACKNOWLEDGED if acknowledged else _RUNNING
+        memory[start] = _RUNNING
         return slot
+
+    def acknowledge(self, slot: int) -> None:
+        """Its message is gone: if this process dies, nobody runs it, and somebody must say so."""
+        if slot:
+            self._memory[_BEFORE + slot * _SLOT_SIZE] = _ACKNOWLEDGED
+
+    def start(self, slot: int, started_at: float, deadline: float) -> None:
+        """The user's code begins only now, later than the task has entered."""
+        if slot:
+            _TIMES.pack_into(self._memory, _BEFORE + slot * _SLOT_SIZE + _STARTED_AT, started_at, deadline)
 
     def conclude(self, slot: int) -> None:
         """Its outcome is stored, and what follows is published."""

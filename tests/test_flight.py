@@ -47,7 +47,6 @@ def enter(recorder: FlightRecorder, **fields: Any) -> int:
         "tag": "tag-1",
         "started_at": 1.5,
         "deadline": math.inf,
-        "acknowledged": False,
         "ignore_result": False,
     }
     return recorder.enter(**given | fields)
@@ -87,8 +86,14 @@ def test_a_flight_from_its_start_to_its_end(table: int, recorder: FlightRecorder
 
 
 def test_what_was_acknowledged_before_says_so(table: int, recorder: FlightRecorder) -> None:
-    enter(recorder, acknowledged=True)
+    recorder.acknowledge(enter(recorder))
     assert [flight.stage for flight in read_flights(table)] == [Stage.ACKNOWLEDGED]
+
+
+def test_what_begins_later_than_it_has_entered_has_its_time_from_then_on(table: int, recorder: FlightRecorder) -> None:
+    slot = enter(recorder, started_at=1.5, deadline=31.5)
+    recorder.start(slot, 5.0, 35.0)
+    assert read_flights(table) == [Flight(slot, Stage.RUNNING, False, 5.0, 35.0, "id-1", "shop.add", "celery", "tag-1")]
 
 
 @pytest.mark.parametrize("length", [0, 1, 200, 236, 237, 255, 256, 900, 1900])
@@ -116,6 +121,8 @@ def test_what_has_no_place_is_nobodys_suspect(table: int, recorder: FlightRecord
     assert enter(recorder, task="x" * 3000) == 0
     assert all(enter(recorder) for _ in range(3))
     assert enter(recorder) == 0
+    recorder.acknowledge(0)
+    recorder.start(0, 1.5, 2.5)
     recorder.conclude(0)
     recorder.leave(0)
     assert [flight.stage for flight in read_flights(table)] == [Stage.RUNNING] * 3

@@ -204,6 +204,8 @@ class Executor:
         if self._files is not None and attempt.suspicion is not None:
             await self._files.begin(attempt)
         if not program.acks_late:
+            # From the acknowledgement on the table alone knows of it, however long it takes to store STARTED.
+            self._enter(attempt, self._clock.monotonic())
             await self._acknowledge(attempt)
         if program.track_started:
             await attempt.store_started()
@@ -211,23 +213,32 @@ class Executor:
         context = attempt.make_context()
         current_context.set(context)  # in this asyncio task's own copy of the variables
         attempt.started_at = self._clock.monotonic()
-        if self._flights is not None:
-            message, limit = attempt.message, attempt.time_limit
-            attempt.slot = self._flights.enter(
-                message.id,
-                message.task,
-                delivery.queue,
-                delivery.tag,
-                attempt.started_at,  # a supervised worker goes by the machine's own clock, as the table does
-                math.inf if limit is None else attempt.started_at + limit,
-                attempt.acknowledged,
-                # Of a failure, which is all that somebody else may have to store for it.
-                attempt.ignore_result and not program.store_errors,
-            )
+        self._enter(attempt, attempt.started_at)
         if attempt.time_limit is not None:
             verdict = Failed(TimeLimitExceeded(attempt.time_limit))
             attempt.timer = asyncio.get_running_loop().call_later(attempt.time_limit, self._force, attempt, verdict)
         return context
+
+    def _enter(self, attempt: Attempt, started_at: float) -> None:
+        """Tell the flight table that it begins; what stands there already begins only now."""
+        if self._flights is None:
+            return
+        # A supervised worker goes by the machine's own clock, as the table does.
+        deadline = math.inf if attempt.time_limit is None else started_at + attempt.time_limit
+        if attempt.slot:
+            self._flights.start(attempt.slot, started_at, deadline)
+            return
+        message, delivery = attempt.message, attempt.delivery
+        attempt.slot = self._flights.enter(
+            message.id,
+            message.task,
+            delivery.queue,
+            delivery.tag,
+            started_at,
+            deadline,
+            # Of a failure, which is all that somebody else may have to store for it.
+            attempt.ignore_result and not attempt.program.store_errors,
+        )
 
     async def _acknowledge(self, attempt: Attempt) -> None:
         """Early ack: from here on it runs at most once. Raises _NotOurs."""
@@ -236,11 +247,17 @@ class Executor:
             ours = await self._settler.settle(ack)
         except asyncio.CancelledError:
             # Once this has gone out, the message is gone, and the task must not end unheard.
-            attempt.acknowledged = not self._settler.withdraw(ack)
+            if not self._settler.withdraw(ack):
+                self._is_acknowledged(attempt)
             raise
         if not ours:
             raise _NotOurs
+        self._is_acknowledged(attempt)
+
+    def _is_acknowledged(self, attempt: Attempt) -> None:
         attempt.acknowledged = True
+        if self._flights is not None:
+            self._flights.acknowledge(attempt.slot)
 
     def _check_started_in_time(self, attempt: Attempt) -> None:
         # What is acknowledged must run: it would be lost otherwise.

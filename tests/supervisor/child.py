@@ -69,16 +69,18 @@ class Child:
                 sys.exit(0)
 
     def begin(self, table: FlightRecorder, task_id: str, *, deadline: float = math.inf, early: bool = False) -> int:
-        return table.enter(
+        slot = table.enter(
             task_id=task_id,
             task="shop.play",
             queue="celery",
             tag=f"tag-{task_id}",
             started_at=time.monotonic(),
             deadline=deadline,
-            acknowledged=early,
             ignore_result=False,
         )
+        if early:
+            table.acknowledge(slot)
+        return slot
 
 
 def steady(child: Child) -> NoReturn:

@@ -10,8 +10,9 @@ import pytest
 
 from asyncq._context import Context
 from asyncq._flight import Phase, Stage, monotonic
-from asyncq.driver import Delivery, Settlement
+from asyncq.driver import Delivery, Settlement, StoredResult
 from asyncq.errors import Snooze
+from asyncq_backends.memory import MemoryBackend
 from asyncq_brokers.memory import MemoryBroker
 from worker.bench import Bench, reaches
 from worker.post import Post
@@ -170,6 +171,53 @@ async def test_what_was_acknowledged_early_says_so_until_its_record_is_stored(be
             await bench.final(task_id)
             await reaches(lambda: not post.flights)
     assert flight.stage == Stage.ACKNOWLEDGED
+
+
+async def test_what_was_acknowledged_early_stands_there_before_its_code_runs(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While its start is being stored, which takes as long as the backend is away, nobody else knows of it."""
+    storing, release = asyncio.Event(), asyncio.Event()
+    backend = MemoryBackend(bench.config)
+    store = backend.store
+
+    async def slowly(records: Sequence[StoredResult]) -> None:
+        storing.set()
+        await release.wait()
+        await store(records)
+
+    monkeypatch.setattr(backend, "store", slowly)
+
+    async def quick() -> None: ...
+
+    bench.task(quick, acks_late=False, track_started=True, time_limit=100)
+    worker = bench.worker(backend=backend)
+    with Post(worker) as post:
+        async with worker:
+            task_id = await bench.send("quick")
+            await storing.wait()
+            assert [(flight.task_id, flight.stage) for flight in post.flights] == [(task_id, Stage.ACKNOWLEDGED)]
+            release.set()
+            await bench.final(task_id)
+            await reaches(lambda: not post.flights)
+
+
+async def test_what_is_about_to_be_acknowledged_early_stands_there_already(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def quick() -> None: ...
+
+    bench.task(quick, acks_late=False)
+    held = Held(bench, monkeypatch)
+    worker = bench.worker(broker=held.broker)
+    with Post(worker) as post:
+        async with worker:
+            task_id = await bench.send("quick")
+            await held.asked.wait()
+            assert [(flight.task_id, flight.stage) for flight in post.flights] == [(task_id, Stage.RUNNING)]
+            held.go_on.set()
+            await bench.final(task_id)
+            await reaches(lambda: not post.flights)
 
 
 @pytest.mark.parametrize(
