@@ -149,7 +149,7 @@ def test_drivers_know_nothing_of_each_other() -> None:
 
 
 def test_importing_asyncq_loads_no_server_client_and_no_command_line() -> None:
-    heavy = {"redis", "aio_pika", "aiobotocore", "typer", "rich", "pydantic", "asyncq.worker", "asyncq.cli"}
+    heavy = {"redis", "pamqp", "aiobotocore", "typer", "rich", "pydantic", "asyncq.worker", "asyncq.cli"}
     program = "import sys, asyncq; print(*sorted(sys.modules))"
     loaded = set(
         subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout.split()
