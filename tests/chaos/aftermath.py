@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 
 from chaos.ledger import Record
@@ -19,8 +20,10 @@ def unfinished(records: Sequence[Record], pids: Collection[int]) -> set[str]:
 
 
 def busiest(records: Sequence[Record], pids: Collection[int]) -> int:
-    """The one of these processes that has the most under way."""
-    return max(sorted(pids), key=lambda pid: len(unfinished(records, {pid})))
+    """The one of these processes that has begun most tasks within the last second that is on record."""
+    starts = [record for record in records if record.kind == "START"]
+    late = Counter(record.pid for record in starts if record.monotonic > starts[-1].monotonic - 1)
+    return max(sorted(pids), key=late.__getitem__)
 
 
 def begun_again(records: Sequence[Record], pids: Collection[int], moment: float) -> list[float]:

@@ -33,10 +33,10 @@ def test_what_was_cut_off_or_interrupted_is_unfinished() -> None:
     assert unfinished(RECORDS, {_HEIR}) == {"other", "stopped"}
 
 
-def test_the_busiest_has_the_most_under_way() -> None:
-    assert busiest(RECORDS, {_DEAD, _HEIR}) == _DEAD  # of two that have as much, the first
-    assert busiest(RECORDS[:6], {_DEAD, _HEIR}) == _DEAD
-    assert busiest(RECORDS[5:], {_DEAD, _HEIR}) == _HEIR
+def test_the_busiest_has_begun_most_of_late() -> None:
+    assert busiest(RECORDS, {_DEAD, _HEIR}) == _HEIR
+    assert busiest(RECORDS[:5], {_DEAD, _HEIR}) == _DEAD
+    assert busiest(RECORDS, {_DEAD}) == _DEAD
 
 
 def test_the_first_run_elsewhere_counts() -> None:

@@ -28,16 +28,13 @@ async def test_f19_a_redelivery_storm(tmp_path: Path, scale: Scale, any_places: 
     """
     scale = scale._replace(pause=(0.001, 0.002))
     trial = Trial(tmp_path, scale, any_places)
-    share = 2 * 2 * scale.concurrency
+    share = 2 * (2 * scale.concurrency + BATCH)
     ready, kills = scale.times(100_000), scale.times(10)
     killed = excess = 0
     rescued_at = math.inf
     async with trial:
         await trial.load.stop()
         await trial.drain()
-        trial.fleet.lose(trial.fleet.hosts[0])
-        for _ in range(ready // 500):
-            await trial.load.send_burst(500)
 
         async def watch() -> None:
             nonlocal excess
@@ -49,6 +46,9 @@ async def test_f19_a_redelivery_storm(tmp_path: Path, scale: Scale, any_places: 
 
         watching = asyncio.create_task(watch())
         async with trial.fault("storm"):
+            trial.fleet.lose(trial.fleet.hosts[0])
+            for _ in range(ready // 500):
+                await trial.load.send_burst(500)
             for _ in range(kills):
                 begun = trial.ledger.count("START")
                 host = await trial.fleet.add()

@@ -9,7 +9,7 @@ import signal
 import time
 from pathlib import Path
 
-from chaos.aftermath import begun_again, busiest, first_start, never_begun_again
+from chaos.aftermath import begun_again, first_start, never_begun_again
 from chaos.scale import Scale
 from chaos.trial import BATCH, Figures, Places, Trial
 from waiting import until
@@ -34,7 +34,7 @@ async def test_f1_children_are_killed(tmp_path: Path, scale: Scale, any_places: 
     async with trial:
         for _ in range(kills):
             before = set(trial.fleet.workers)
-            victim = busiest(trial.ledger.entries(), before)
+            victim = await trial.busiest()
             async with trial.fault("kill"):
                 os.kill(victim, signal.SIGKILL)
                 killed[victim] = moment = time.monotonic()
@@ -67,7 +67,7 @@ async def test_f1b_a_host_dies(tmp_path: Path, scale: Scale, any_places: Places,
     """
     trial = Trial(tmp_path, scale, any_places, hosts=2)
     async with trial:
-        victim = busiest(trial.ledger.entries(), trial.fleet.workers)
+        victim = await trial.busiest()
         [host] = [host for host in trial.fleet.hosts if victim in host.workers]
         lost = set(host.workers)
         async with trial.fault("host"):

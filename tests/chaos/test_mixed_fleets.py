@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos.aftermath import begun_again, busiest, unfinished
+from chaos.aftermath import begun_again, unfinished
 from chaos.scale import Scale
 from chaos.trial import BATCH, Figures, Places, Trial
 from processes import Program
@@ -46,7 +46,7 @@ async def test_f20_a_mixed_fleet(tmp_path: Path, scale: Scale, places: Places, f
                 celery.kill()
         async with Program("chaos.celery_program", config, strict=False) as celery:
             await until(lambda: trial.ledger.writers("END")[celery.pid] > 3)
-            victim = busiest(trial.ledger.entries(), trial.fleet.workers)
+            victim = await trial.busiest()
             [host] = [host for host in trial.fleet.hosts if victim in host.workers]
             lost = set(host.workers)
             async with trial.fault("host"):

@@ -7,7 +7,6 @@ import os
 import signal
 from pathlib import Path
 
-from chaos.aftermath import busiest
 from chaos.scale import Scale
 from chaos.trial import BATCH, Figures, Places, Trial
 
@@ -19,7 +18,7 @@ async def test_f22_a_child_is_stopped(tmp_path: Path, scale: Scale, any_places: 
     """
     trial = Trial(tmp_path, scale, any_places)
     async with trial:
-        sleeper = busiest(trial.ledger.entries(), trial.fleet.workers)
+        sleeper = await trial.busiest()
         async with trial.fault("stopped"):
             os.kill(sleeper, signal.SIGSTOP)
             await asyncio.sleep(max(scale.fault, scale.lease + 2))

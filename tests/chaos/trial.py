@@ -18,6 +18,7 @@ from msgspec import Struct, structs
 from asyncq import AsyncQ
 from asyncq.driver import Broker
 from asyncq.protocol import WireMessage, decode_envelope
+from chaos.aftermath import busiest
 from chaos.app import Settings, make_app
 from chaos.checker import Evidence, Report, examine
 from chaos.fleet import Fleet
@@ -161,6 +162,12 @@ class Trial:
     async def endure(self) -> None:
         """Let the fault last."""
         await asyncio.sleep(self.scale.fault)
+
+    async def busiest(self) -> int:
+        """Pid of the worker that gets most of the load, while the load goes on."""
+        pid = busiest(self.ledger.entries(), self.fleet.workers)
+        await asyncio.sleep(0.5)  # to read a long ledger has held up the producer: all may have ended meanwhile
+        return pid
 
     async def send_past_the_proxy(self, task_id: str) -> None:
         """Send one task over a connection of its own, straight to where messages are."""
