@@ -77,6 +77,8 @@ class Phase(IntEnum):
     CONDEMNED = 2
     #: It was told to stop: it takes nothing new, and lets what runs end.
     STOPPING = 3
+    #: It has ended in order, but could not settle all that it held: a server was away.
+    UNSETTLED = 4
 
 
 class Stage(IntEnum):
@@ -164,6 +166,7 @@ class FlightRecorder:
         memory[end : end + len(brief)] = brief
         # Taken from the end, so that a quiet worker touches few pages.
         self._free = list(range(slots, 0, -1))
+        self._slots = slots
         self._beats = 0
         #: Tasks that have come to an end of any kind.
         self.ended = 0
@@ -257,6 +260,11 @@ class FlightRecorder:
         for slot in slots:
             memory[_BEFORE + slot * _SLOT_SIZE] = _FREE
         self._free += slots
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing is under way."""
+        return len(self._free) == self._slots
 
     def count_ended(self, number: int = 1) -> None:
         """Tasks have come to an end."""

@@ -130,11 +130,11 @@ class Child:
         self.is_killed = True
         self._kill_group()
 
-    def close(self, code: int, *, well: bool) -> None:
-        """It has ended: leave nothing of its group unless it ended well, and close what belongs to it."""
+    def close(self, code: int, *, orderly: bool) -> None:
+        """It has ended: leave nothing of its group unless it ended in order, and close what belongs to it."""
         # `subprocess` need not wait for it any more.
         self._process.returncode = code
-        if not well:
+        if not orderly:
             self._kill_group()
         os.close(self._table)
         os.close(self._control)

@@ -108,7 +108,9 @@ def deadline_of_stop(header: Header | None, *, asked_at: float, at_once_at: floa
 
 def deadline_of_drain(header: Header | None) -> float:
     """Until when a child may live that is worn out; infinity when it isn't."""
-    return header.drain_until if header is not None and header.phase is Phase.CONDEMNED else math.inf
+    if header is None or not header.drain_until or header.phase not in {Phase.CONDEMNED, Phase.UNSETTLED}:
+        return math.inf
+    return header.drain_until
 
 
 class After(Enum):
@@ -141,22 +143,36 @@ class End(NamedTuple):
     culprit: Flight | None = None
 
     @property
-    def is_well(self) -> bool:
-        """It has left nothing to others, and no question. A task that calls `os._exit(0)` makes no orderly end."""
+    def is_orderly(self) -> bool:
+        """It came to its end by itself. A task that calls `os._exit(0)` makes no orderly end."""
         if self.header is None and self.asked:
             return True
-        at_work = self.header is not None and self.header.phase is Phase.READY
-        return self.code == OK and not (at_work and any(each.stage is not Stage.CONCLUDED for each in self.flights))
+        return self.code == OK and (self.is_unsettled or self._is_through)
+
+    @property
+    def is_unsettled(self) -> bool:
+        """It knew that it left something to others."""
+        return self.code == OK and self.header is not None and self.header.phase is Phase.UNSETTLED
+
+    @property
+    def is_well(self) -> bool:
+        """It has left nothing to others, and no question."""
+        return self.is_orderly and not self.is_unsettled
 
     @property
     def is_explained(self) -> bool:
         """Its own last line has said what is wrong; a task that calls `os._exit(3)` explains nothing."""
-        return self.code in (USAGE, UNREACHABLE) and all(each.stage is Stage.CONCLUDED for each in self.flights)
+        return self.is_unsettled or (self.code in (USAGE, UNREACHABLE) and self._is_through)
 
     @property
     def is_suspicious(self) -> bool:
         """A task may have caused it, nobody knows which."""
         return not (self.put_down or self.culprit or self.is_explained)
+
+    @property
+    def _is_through(self) -> bool:
+        """No task was under way."""
+        return all(flight.stage is Stage.CONCLUDED for flight in self.flights)
 
     @property
     def may_hold_messages(self) -> bool:
@@ -176,7 +192,7 @@ def what_follows(end: End, *, first: bool, watching: bool) -> After:
     """
     if end.asked:
         return After.SUCCESSOR
-    if end.is_well:
+    if end.is_orderly:
         worn_out = end.header is not None and end.header.phase is Phase.CONDEMNED
         return what_follows_wear(end.achieved) if worn_out else After.NOTHING
     if end.code == USAGE and watching:

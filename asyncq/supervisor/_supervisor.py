@@ -205,7 +205,7 @@ class Supervisor:
             ladder.stand_down()
         else:
             self._bury(child, ladder, end)
-        child.close(code, well=end.is_well)
+        child.close(code, orderly=end.is_orderly)
         if seat.child is child:
             seat.child = None
             if not self._is_stopping:

@@ -149,7 +149,7 @@ class Ending:
             settler.put(Requeue(delivery, front=True), slot=self._slots.get(delivery.tag, 0))
         await self._until(lambda: not leases.held, lambda: self._share(_HAND_BACK))
         if leases.held:
-            logger.warning("%d deliveries are unsettled; they come back when their lease ends", leases.held)
+            logger.warning("%d deliveries are unsettled; they come back when their leases end, or before", leases.held)
         if claims is not None:
             await self._until(lambda: not claims.busy, lambda: self._share(_CLAIMS))
 

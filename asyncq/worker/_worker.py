@@ -276,6 +276,8 @@ class Worker:
                 await parts.ending.drain()
                 concluding.cancel_scope.cancel()
             await parts.ending.hand_back()
+            if self._flights is not None and (parts.leases.held or not self._flights.is_empty):
+                self._flights.set_phase(Phase.UNSETTLED)
             if parts.visibility is not None:
                 await parts.visibility.leave()
             settling.cancel_scope.cancel()

@@ -135,6 +135,24 @@ def vanish(child: Child) -> NoReturn:
     os._exit(0)
 
 
+def vanish_when_told(child: Child) -> NoReturn:
+    """A task ends the process as if all was well, when it is told to drain."""
+    table = child.get_ready()
+    child.begin(table, "running")
+    select.select([child.control], [], [])
+    table.set_phase(Phase.STOPPING)
+    os._exit(0)
+
+
+def leave_something(child: Child) -> NoReturn:
+    """It ends when it is told to, and can't settle what it holds."""
+    table = child.get_ready()
+    child.begin(table, "interrupted")
+    select.select([child.control], [], [])
+    table.set_phase(Phase.UNSETTLED)
+    sys.exit(0)
+
+
 def block(child: Child) -> NoReturn:
     """A task holds the loop beyond its hard limit, beside another that waits."""
     table = child.get_ready()

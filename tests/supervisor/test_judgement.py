@@ -124,6 +124,8 @@ class TestDeadlines:
 
     def test_only_a_condemned_child_has_a_deadline_to_drain(self) -> None:
         assert deadline_of_drain(header(Phase.CONDEMNED, drain_until=NOW + 5)) == NOW + 5
+        assert deadline_of_drain(header(Phase.UNSETTLED, drain_until=NOW + 5)) == NOW + 5
+        assert deadline_of_drain(header(Phase.UNSETTLED)) == math.inf
         assert deadline_of_drain(header(drain_until=NOW + 5)) == math.inf
         assert deadline_of_drain(None) == math.inf
 
@@ -134,10 +136,14 @@ class TestEnds:
         [
             # As asked, burst, shut down from afar.
             (End(0, header(), []), After.NOTHING),
-            (End(0, header(Phase.STOPPING), [flight()]), After.NOTHING),
+            (End(0, header(Phase.STOPPING), []), After.NOTHING),
+            (End(0, header(Phase.UNSETTLED), [flight()]), After.NOTHING),
+            (End(0, header(Phase.UNSETTLED), []), After.NOTHING),
             # Only the acknowledgement was on its way.
             (End(0, header(), [flight(stage=Stage.CONCLUDED)]), After.NOTHING),
             (End(0, header(), [flight()]), After.RESTART),
+            (End(0, header(Phase.STOPPING), [flight()]), After.RESTART),
+            (End(0, header(Phase.CONDEMNED, ended=1), [flight()]), After.RESTART),
             (End(0, header(Phase.CONDEMNED, ended=1), []), After.SUCCESSOR),
             (End(0, header(Phase.CONDEMNED), []), After.RESTART),
             (End(1, header(Phase.CONDEMNED, ended=1), []), After.RESTART),
@@ -173,6 +179,13 @@ class TestEnds:
             (End(-11, header(), [flight()]), True),
             (End(1, header(), [flight()]), True),
             (End(0, header(), [flight()]), True),
+            # A task ended it as if all was well.
+            (End(0, header(Phase.STOPPING), [flight()], asked=True), True),
+            (End(0, header(Phase.CONDEMNED), [flight(stage=Stage.ACKNOWLEDGED)]), True),
+            # The broker was away at its end.
+            (End(0, header(Phase.UNSETTLED), [flight()]), False),
+            (End(0, header(Phase.UNSETTLED), []), False),
+            (End(1, header(Phase.UNSETTLED), [flight()]), True),
             # A server went away.
             (End(3, header(), []), False),
             (End(3, header(), [flight()]), True),  # a task may call os._exit(3)

@@ -38,6 +38,27 @@ async def test_a_task_that_ends_the_process_as_if_all_was_well_is_found_out(tmp_
     assert bury["suspect"]
 
 
+async def test_a_task_that_ends_a_draining_process_is_found_out_too(tmp_path: Path) -> None:
+    async with Supervision(tmp_path, "vanish_when_told", rescuer={}) as supervised:
+        await supervised.happened("ready")
+        supervised.signal(signal.SIGTERM)
+        assert await supervised.ended() == 0
+        (bury,) = supervised.entries("bury")
+    assert [flight[5] for flight in bury["command"]["flights"]] == ["running"]
+    assert bury["command"]["suspect"]
+
+
+async def test_what_a_child_could_not_settle_is_handed_back_and_nobody_blamed(tmp_path: Path) -> None:
+    async with Supervision(tmp_path, "leave_something", rescuer={}) as supervised:
+        await supervised.happened("ready")
+        supervised.signal(signal.SIGTERM)
+        assert await supervised.ended() == 0
+        (bury,) = supervised.entries("bury")
+    assert [flight[5] for flight in bury["command"]["flights"]] == ["interrupted"]
+    assert (bury["command"]["suspect"], bury["command"]["culprit"]) == (False, 0)
+    assert "ERROR" not in supervised.log
+
+
 async def test_a_child_that_holds_nothing_in_its_table_is_buried_too(tmp_path: Path) -> None:
     """It may have received what it had not begun."""
     async with Supervision(tmp_path, "steady", rescuer={}) as supervised:

@@ -287,6 +287,24 @@ async def test_the_supervisors_words_are_heard(bench: Bench) -> None:
         assert (await bench.depth()).in_flight == 0
 
 
+async def test_what_could_not_be_settled_is_told_at_the_end(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    running = asyncio.Event()
+
+    async def waits() -> None:
+        running.set()
+        await asyncio.Event().wait()
+
+    bench.task(waits)
+    held = Held(bench, monkeypatch)
+    worker = bench.worker(broker=held.broker, shutdown_timeout=0.0, kill_grace=0.5)
+    with Post(worker) as post:
+        async with worker:
+            await bench.send("waits")
+            await running.wait()
+        assert post.header.phase == Phase.UNSETTLED
+        assert [flight.stage for flight in post.flights] == [Stage.RUNNING]
+
+
 async def test_a_worker_whose_supervisor_has_died_drains_and_ends(bench: Bench) -> None:
     running, release = asyncio.Event(), asyncio.Event()
 
