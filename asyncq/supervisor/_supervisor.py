@@ -217,8 +217,9 @@ class Supervisor:
         how = "was killed" if child.is_killed else f"died: {describe_end(end.code)}"
         fields = child.log_fields | {"under_way": describe_flights(end.flights)}
         logger.log(level, "%s %s", child.node, how, extra=fields)
-        rescue = (ladder.rescue or self._open_rescue(child)) if end.may_hold_messages else None
-        if rescue is not None:
+        if not end.may_hold_messages:
+            ladder.stand_down()
+        elif rescue := ladder.rescue or self._open_rescue(child):
             rescue.bury(end)
 
     def _go_on(self, seat: _Seat, after: After, achieved: int, code: int = 0) -> None:

@@ -42,17 +42,20 @@ class Child:
         os.close(diary)
 
     def get_ready(self) -> FlightRecorder:
-        timeouts = {"stall_timeout": 30.0, "shutdown_timeout": 8.0, "kill_grace": 2.0, **self.told.get("timeouts", {})}
-        brief = {"diary": self.told["diary"], "child": os.getpid(), **self.told.get("rescuer", {})}
-        brief["padding"] = "x" * brief.get("padding_size", 0)
-        wants_rescue = self.told.get("rescuer") is not None
-        table = FlightRecorder(
-            self.told["flight_fd"], slots=8, **timeouts, brief=json.dumps(brief).encode() if wants_rescue else b""
-        )
+        table = self.open_table()
         table.set_phase(Phase.READY)
         table.beat()
         self.write("ready")
         return table
+
+    def open_table(self) -> FlightRecorder:
+        timeouts = {"stall_timeout": 30.0, "shutdown_timeout": 8.0, "kill_grace": 2.0, **self.told.get("timeouts", {})}
+        brief = {"diary": self.told["diary"], "child": os.getpid(), **self.told.get("rescuer", {})}
+        brief["padding"] = "x" * brief.get("padding_size", 0)
+        wants_rescue = self.told.get("rescuer") is not None
+        return FlightRecorder(
+            self.told["flight_fd"], slots=8, **timeouts, brief=json.dumps(brief).encode() if wants_rescue else b""
+        )
 
     def work(self, table: FlightRecorder, *, obedient: bool = True, until: str = "") -> NoReturn:
         """Beat, and listen; end when told, or when the file `until` is there."""
@@ -99,6 +102,15 @@ def silent_start(child: Child) -> NoReturn:
     child.write("importing")
     time.sleep(3600)
     sys.exit(0)
+
+
+def start_for_ever(child: Child) -> NoReturn:
+    """It waits for something before it receives, and doesn't listen."""
+    table = child.open_table()
+    child.write("starting")
+    while True:
+        table.beat()
+        time.sleep(BEAT)
 
 
 def crash_at_start(child: Child) -> NoReturn:

@@ -69,6 +69,15 @@ async def test_a_child_that_still_imports_ends_at_once(tmp_path: Path) -> None:
     assert " died: " not in supervised.log
 
 
+async def test_who_is_killed_while_it_starts_leaves_nothing_to_wait_for(tmp_path: Path) -> None:
+    async with Supervision(tmp_path, "start_for_ever", timeouts=SHORT, rescuer={}) as supervised:
+        await supervised.happened("starting")
+        supervised.signal(signal.SIGTERM)
+        assert await supervised.ended() == 0
+    assert [entry["event"] for entry in supervised.entries(who="rescuer")] == ["started", "dismissed"]
+    assert "No time to rescue" not in supervised.log
+
+
 async def test_nothing_is_started_after_the_signal(tmp_path: Path) -> None:
     async with Supervision(tmp_path, "steady", "wear_out", processes=2, timeouts=SHORT) as supervised:
         await supervised.happened("ready", times=3)  # the third: in place of the second
