@@ -29,6 +29,7 @@ __all__ = [
     "conviction_key",
     "read_files",
     "suspicion_key",
+    "withdraw_run",
     "write_suspicions",
 ]
 
@@ -55,16 +56,33 @@ class Suspicion(Struct):
 
     #: How a process died with it, each time, for people.
     deaths: list[str] = msgspec.field(default_factory=list[str])
+    #: A worker was lost while it ran there among others. That worker may have died of it, or of anything; or it may only
+    #: have slept, and its lease have ended: a reason to be careful, and no proof of a death.
+    doubtful: bool = False
     #: Node on which a run of it has begun whose end nobody has told yet; empty for none.
     node: str = ""
     #: That run is in quarantine: it dies alone, and is not to blame when its worker dies.
     isolated: bool = False
 
+    @property
+    def calls_for_quarantine(self) -> bool:
+        """Whether it may be dangerous to others."""
+        return self.doubtful or bool(self.deaths)
+
     def presume(self) -> None:
-        """Count a run whose end nobody has told, and nobody will: its worker died, and whoever watched over it."""
+        """Draw the conclusion from a run whose end nobody has told, and nobody will: its worker was lost.
+
+        Only what was alone is counted, for whole machines that die of what runs in quarantine.
+        """
         if self.node:
-            self.deaths.append(f"{self.node} died while it ran")
+            if self.isolated:
+                self.deaths.append(f"{self.node} died while it ran in quarantine")
+            self.doubtful = True
             self.node, self.isolated = "", False
+
+    def at_rest(self) -> Suspicion:
+        """What speaks against it while it doesn't run."""
+        return Suspicion(deaths=self.deaths, doubtful=self.doubtful)
 
     def convicts(self, most: int) -> bool:
         """Whether these are too many deaths, of which `most` are. The first one it may only have witnessed."""
@@ -110,7 +128,7 @@ async def write_suspicions(coordination: Coordination, suspicions: Sequence[tupl
     cleared: list[str] = []
     for task_id, suspicion in suspicions:
         key = suspicion_key(task_id)
-        if suspicion.deaths or suspicion.node:
+        if suspicion.calls_for_quarantine or suspicion.node:
             facts.append(Fact(key=key, value=msgspec.json.encode(suspicion), ttl=_TTL))
         else:
             cleared.append(key)
@@ -118,6 +136,14 @@ async def write_suspicions(coordination: Coordination, suspicions: Sequence[tupl
         await coordination.put(facts)
     if cleared:
         await coordination.delete(cleared)
+
+
+async def withdraw_run(coordination: Coordination, task_id: str, suspicion: Suspicion) -> None:
+    """Forget what speaks against a task whose run has done no harm, unless somebody has written about it since.
+
+    Raises BrokerError, BackendError.
+    """
+    await coordination.delete([suspicion_key(task_id)], if_value=msgspec.json.encode(suspicion))
 
 
 async def close_files(coordination: Coordination, task_ids: Sequence[str]) -> None:

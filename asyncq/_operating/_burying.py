@@ -55,6 +55,7 @@ async def bury(
 
 async def _put_right(coordination: Coordination, death: Death) -> None:
     """Make suspects of those that ran, where one of them may have done it, and no more of those in quarantine."""
+    seen = f"{death.node} died while it ran"
     running = [flight.task_id for flight in death.flights if flight.stage is Stage.RUNNING]
     if not running:
         return
@@ -62,11 +63,11 @@ async def _put_right(coordination: Coordination, death: Death) -> None:
     for task_id, (_, known) in zip(running, await read_files(coordination, running), strict=True):
         if known is None:
             if death.suspect:
-                changed.append((task_id, Suspicion(deaths=[f"{death.node} died while it ran"])))
+                changed.append((task_id, Suspicion(deaths=[seen])))
         elif known.node == death.node:  # else it is put right already
             if death.suspect and not known.isolated:
-                known.presume()
-            changed.append((task_id, Suspicion(deaths=known.deaths)))
+                known.deaths.append(seen)
+            changed.append((task_id, known.at_rest()))
     await write_suspicions(coordination, changed)
 
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
-from asyncq._suspicion import Conviction, Suspicion, close_files, read_files, write_suspicions
+from asyncq._suspicion import Conviction, Suspicion, close_files, read_files, withdraw_run, write_suspicions
 from asyncq.driver import Clock, Coordination
 from asyncq.errors import BackendError, BrokerError
 from asyncq.worker._attempt import Attempt
@@ -69,7 +69,7 @@ class CaseFiles:
             if attempt is None or attempt.suspicion is None:
                 continue
             if conclusion.state in _TO_COME_AGAIN:
-                kept.append((attempt.message.id, _at_rest(attempt.suspicion)))
+                kept.append((attempt.message.id, attempt.suspicion.at_rest()))
             else:
                 closed.append(attempt.message.id)
         try:
@@ -82,6 +82,15 @@ class CaseFiles:
         """These run no more, and come again: the worker stops, and gives them up."""
         running = [attempt for attempt in attempts if attempt.suspicion is not None]
         await self.end([Conclusion(attempt=attempt, state="INTERRUPTED") for attempt in running])
+
+    async def withdraw(self, attempts: Sequence[Attempt]) -> None:
+        """The leases of these were lost, and they have ended all the same: whoever receives one shall presume no death."""
+        try:
+            for attempt in attempts:
+                if attempt.suspicion is not None and attempt.suspicion.node:
+                    await withdraw_run(self._coordination, attempt.message.id, attempt.suspicion)
+        except (BrokerError, BackendError) as error:
+            self._note_failure("What speaks against tasks whose leases were lost can't be put right", error)
 
     async def run(self) -> None:
         """Write what `begin` was given."""
@@ -103,7 +112,3 @@ class CaseFiles:
         if not self._backoff.failing:
             logger.warning("%s: %s", what, error)
         self._away_until = self._clock.monotonic() + self._backoff.next_delay()
-
-
-def _at_rest(suspicion: Suspicion) -> Suspicion:
-    return Suspicion(deaths=suspicion.deaths)

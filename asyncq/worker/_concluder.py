@@ -72,6 +72,8 @@ class Concluder:
         self._wear = wear
         self._pending: list[tuple[Attempt, Outcome | Lost] | Conclusion] = []
         self._wanted = asyncio.Event()
+        #: Went to somebody else; what is known of them is to be put right.
+        self._dropped: list[Attempt] = []
 
     def put(self, item: tuple[Attempt, Outcome | Lost] | Conclusion) -> None:
         """Conclude soon."""
@@ -101,6 +103,9 @@ class Concluder:
             if conclusion is not None:
                 conclusions.append(conclusion)
         await self._act(conclusions)
+        dropped, self._dropped = self._dropped, []
+        if dropped and self._files is not None:
+            await self._files.withdraw(dropped)
         self._flow.concluding -= len(batch)
         self._flow.notify()
 
@@ -147,6 +152,7 @@ class Concluder:
     def _drop(self, attempt: Attempt) -> None:
         """Nothing follows from it: somebody else has the delivery."""
         self._journal.lost(attempt)
+        self._dropped.append(attempt)
         if self._flights is not None:
             self._flights.leave(attempt.slot)
             attempt.slot = 0

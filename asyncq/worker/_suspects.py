@@ -85,7 +85,7 @@ class Suspects:
         elif suspicion.convicts(self._max_deliveries):
             self._concluder.put((attempt, Crashed(WorkerLostError(f"its process has died: {suspicion.deaths[-1]}"))))
         else:
-            attempt.quarantined = bool(suspicion.deaths) and self._can_be_quarantined(attempt)
+            attempt.quarantined = suspicion.calls_for_quarantine and self._can_be_quarantined(attempt)
             let_in(attempt)
 
     def _can_be_quarantined(self, attempt: Attempt) -> bool:
