@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import faulthandler
 import json
+import os
 import signal
 import sys
 from typing import NoReturn
@@ -21,8 +22,12 @@ def main() -> NoReturn:
     faulthandler.enable()
     # Asked for by the supervisor before it kills: what stood there, also while somebody holds the interpreter.
     faulthandler.register(signal.SIGUSR1, all_threads=True)
+    arguments = ChildArguments.from_document(json.loads(sys.argv[1]))
+    for descriptor in (arguments.flight_fd, arguments.control_fd):
+        # They were meant for this process alone: the table shows passwords to any program that a task would start.
+        os.set_inheritable(descriptor, False)
     try:
-        serve(ChildArguments.from_document(json.loads(sys.argv[1])))
+        serve(arguments)
     except KeyboardInterrupt:
         sys.exit(ExitCode.INTERRUPTED)
     except Exception as exc:  # noqa: BLE001 - `report` raises again what has no name

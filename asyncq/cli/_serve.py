@@ -117,6 +117,7 @@ def _put_under_supervisor(worker: Worker, queue: AsyncQ, child: ChildArguments) 
             max_memory=arguments.max_memory_per_child or settings.max_memory_per_child,
         )
     )
+    os.close(child.flight_fd)  # it is mapped, and that stays
 
 
 def _choose_loop(wanted: LoopKind) -> tuple[LoopKind, Callable[[], asyncio.AbstractEventLoop]]:

@@ -28,6 +28,7 @@ BUSY = 2.0
 
 SHOP = """
 import asyncio
+import subprocess
 import sys
 import time
 
@@ -66,8 +67,24 @@ async def elsewhere():
 
 
 @queue.task
+def program(name):
+    return subprocess.run([sys.executable, name], close_fds=False, capture_output=True, check=True).stdout.decode()
+
+
+@queue.task
 async def modules():
     return [name for name in ("typer", "click", "rich") if name in sys.modules]
+"""
+
+
+DESCRIPTORS = """
+import contextlib
+import os
+
+for number in range(3, 64):
+    with contextlib.suppress(OSError):
+        os.fstat(number)
+        print(number)
 """
 
 
@@ -223,6 +240,19 @@ def test_no_command_line_is_imported(start: Callable[..., Child], folder: Path) 
 
     start().ready()
     assert asyncio.run(ask()) == []
+
+
+def test_programs_that_a_task_starts_inherit_nothing_of_it(start: Callable[..., Child], folder: Path) -> None:
+    """The table carries passwords."""
+
+    (folder / "descriptors.py").write_text(DESCRIPTORS)
+
+    async def ask() -> str:
+        async with client(folder) as queue:
+            return await (await queue.send_task("shop.program", args=["descriptors.py"])).get(timeout=PATIENCE)
+
+    start().ready()
+    assert asyncio.run(ask()) == ""
 
 
 @pytest.mark.parametrize(("words", "limit"), [(b"T", 3.0), (b"TN", 1.0), (b"N", 1.0)])
