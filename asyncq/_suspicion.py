@@ -56,8 +56,8 @@ class Suspicion(Struct):
 
     #: How a process died with it, each time, for people.
     deaths: list[str] = msgspec.field(default_factory=list[str])
-    #: A worker was lost while it ran there among others. That worker may have died of it, or of anything; or it may only
-    #: have slept, and its lease have ended: a reason to be careful, and no proof of a death.
+    #: A worker was lost while it ran there among others. That worker may have died of it, or of anything; or it may
+    #: only have slept, and its lease have ended: a reason to be careful, and no proof of a death.
     doubtful: bool = False
     #: Node on which a run of it has begun whose end nobody has told yet; empty for none.
     node: str = ""

@@ -84,7 +84,7 @@ class CaseFiles:
         await self.end([Conclusion(attempt=attempt, state="INTERRUPTED") for attempt in running])
 
     async def withdraw(self, attempts: Sequence[Attempt]) -> None:
-        """The leases of these were lost, and they have ended all the same: whoever receives one shall presume no death."""
+        """The leases of these were lost, and they have ended all the same: nobody shall presume a death."""
         try:
             for attempt in attempts:
                 if attempt.suspicion is not None and attempt.suspicion.node:

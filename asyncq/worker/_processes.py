@@ -10,7 +10,8 @@ import pickle
 import signal
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from typing import TypeVar, TypeVarTuple, cast
 
 from asyncq.errors import EncodeError
@@ -38,29 +39,23 @@ class ProcessPool:
 
     def __init__(self) -> None:
         #: With the loop's time since when; the longest first.
-        self._idle: deque[tuple[_Process, float]] = deque()
-        self._all: set[_Process] = set()
+        self._idle: deque[tuple[PooledProcess, float]] = deque()
+        self._all: set[PooledProcess] = set()
 
     async def run(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
-        """Call a function, which the process imports by its name, and return or raise what it does.
+        """Call a function in one of them, as `PooledProcess.run` does."""
+        async with self.process() as process:
+            return await process.run(function, *args)
 
-        Cancelled, it kills the process. Raises ProcessDied, and EncodeError for what cannot cross.
-        """
-        request = pickle.dumps((function, args))
-        process = await self._take()
+    @asynccontextmanager
+    async def process(self, *, new: bool = False) -> AsyncGenerator[PooledProcess]:
+        """One of them to oneself, for any number of calls; a new one, if that is asked for."""
+        process = await (self._open() if new else self._take())
         try:
-            answer = await process.call(request)
-        except BaseException:
-            process.kill()
-            raise
-        self._idle.append((process, asyncio.get_running_loop().time()))
-        try:
-            value, error = pickle.loads(answer)  # noqa: S301 - from our own process
-        except Exception as exc:
-            raise EncodeError(f"what the task returned can't be read outside of its process: {exc}") from exc
-        if error is not None:
-            raise error
-        return value
+            yield process
+        finally:
+            if not process.given_up:
+                self._idle.append((process, asyncio.get_running_loop().time()))
 
     async def close(self) -> None:
         """Kill what is left, and see it gone."""
@@ -69,7 +64,7 @@ class ProcessPool:
         if self._all:
             await asyncio.wait([process.ended for process in self._all], timeout=_REAPING)
 
-    async def _take(self) -> _Process:
+    async def _take(self) -> PooledProcess:
         long_ago = asyncio.get_running_loop().time() - _MOST_IDLE
         while self._idle and self._idle[0][1] < long_ago:
             self._idle.popleft()[0].kill()
@@ -77,14 +72,17 @@ class ProcessPool:
             process, _ = self._idle.pop()
             if not process.ended.done():
                 return process
-        process = _Process()
+        return await self._open()
+
+    async def _open(self) -> PooledProcess:
+        process = PooledProcess()
         self._all.add(process)
         process.ended.add_done_callback(lambda _: self._all.discard(process))
         await process.open()
         return process
 
 
-class _Process:
+class PooledProcess:
     """One of them. It belongs to the running loop."""
 
     def __init__(self) -> None:
@@ -96,6 +94,10 @@ class _Process:
             self._process = _SPAWN.Process(target=serve, args=(theirs,), name="asyncq-task")
             self._process.start()
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        #: It was killed, or is of no use any more.
+        self.given_up = False
+        #: A task's code has run in it, and may have left something there. For those who want to know.
+        self.used = False
         self._end = _descriptor_of_end(cast("int", self._process.pid))
         self._loop.add_reader(self._sentinel, self._reap)
 
@@ -106,7 +108,26 @@ class _Process:
             self.kill()
             raise
 
-    async def call(self, request: bytes) -> bytes:
+    async def run(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
+        """Call a function, which the process imports by its name, and return or raise what it does.
+
+        Cancelled, it kills the process. Raises ProcessDied, and EncodeError for what cannot cross.
+        """
+        request = pickle.dumps((function, args))
+        try:
+            answer = await self._call(request)
+        except BaseException:
+            self.kill()
+            raise
+        try:
+            value, error = pickle.loads(answer)  # noqa: S301 - from our own process
+        except Exception as exc:
+            raise EncodeError(f"what the task returned can't be read outside of its process: {exc}") from exc
+        if error is not None:
+            raise error
+        return value
+
+    async def _call(self, request: bytes) -> bytes:
         """Send a request, wait for the answer. Raises ProcessDied."""
         answer = self._loop.create_task(self._exchange(request))
         try:
@@ -123,6 +144,7 @@ class _Process:
 
     def kill(self) -> None:
         """End it now. May be called twice."""
+        self.given_up = True
         if not self.ended.done():
             self._process.kill()
         if self._streams is None:

@@ -7,6 +7,7 @@ import ctypes
 import os
 import re
 import signal
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextvars import ContextVar
@@ -17,6 +18,7 @@ from pydantic import BaseModel
 from asyncq import AsyncQ, Context, Middleware
 from asyncq.errors import Reject, SoftTimeLimitExceeded, TimeLimitExceeded
 from chaos.ledger import Ledger
+from waiting import Gate
 
 ledger = Ledger(os.environ.get("SUSPECTS_LEDGER", os.devnull))
 
@@ -76,6 +78,18 @@ def innocent_in_thread(ctx: Context) -> int:
 async def exits(ctx: Context, code: int = 3) -> None:
     ledger.write("START", ctx.task_id)
     os._exit(code)
+
+
+@queue.task
+async def leaves_a_bomb(ctx: Context, gate: str) -> int:
+    """Ends well. What it leaves behind kills the process when somebody opens the gate."""
+    threading.Thread(target=_explode, args=[Gate(gate)], daemon=True).start()
+    return os.getpid()
+
+
+def _explode(gate: Gate) -> None:
+    gate.wait()
+    os._exit(7)
 
 
 @queue.task

@@ -12,7 +12,7 @@ from asyncq._suspicion import Suspicion
 from asyncq.errors import TimeLimitExceeded
 from asyncq.protocol import decode_result
 from suspects.kit import QUEUE, Kit
-from waiting import until
+from waiting import Gate, until
 
 # Which store it is makes no difference to what crosses between two processes.
 pytestmark = [pytest.mark.slow, pytest.mark.parametrize("url", ["sqlite"], indirect=True)]
@@ -94,6 +94,22 @@ async def test_the_hard_limit_ends_a_suspect_that_blocks_and_the_next_one_runs(k
         await until(kit.is_settled)
         assert await kit.file_of(blocked) == (None, None)
         assert worker.stop() == 0
+
+
+async def test_what_a_suspect_leaves_behind_is_not_the_next_ones_fault(kit: Kit, tmp_path: Path) -> None:
+    gate = Gate(tmp_path / "gate")
+    bomber = await kit.send_again("leaves_a_bomb", str(gate.path), deaths=["a crowd"])
+    after = await kit.send_again("innocent", 2.0, deaths=["a crowd", "one", "two", "three"])
+    async with kit.worker() as worker:
+        shared = await bomber.get(20)
+        await until(lambda: kit.ledger.count("START") == 1)
+        assert kit.ledger.entries("START")[0].pid == shared
+        gate.open()
+        assert await after.get(20) not in {shared, worker.pid}
+        await until(kit.is_settled)
+        assert worker.stop() == 0
+    assert kit.ledger.runs("START")[after.id] == 2
+    assert await kit.dead() == []
 
 
 async def test_a_stop_puts_back_what_spoke_against_those_that_it_interrupts(kit: Kit) -> None:
