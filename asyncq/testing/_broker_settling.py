@@ -59,6 +59,21 @@ class Settling(BrokerFixtures):
         assert {delivery.tag for delivery in again}.isdisjoint({first.tag, second.tag})
         await ack(consumer, [third, *again])
 
+    async def test_what_came_again_and_is_parked_comes_marked(
+        self, broker: Broker, queue: Queue, consume: Consume
+    ) -> None:
+        await publish(broker, queue, b"0")
+        consumer = consume(broker, queue)
+        (first,) = await take(consumer, 1)
+        await within(consumer.settle([Requeue(first)]))
+        (second,) = await take(consumer, 1)
+
+        assert await within(consumer.settle([Park(second, until=wall() + 0.2)])) == []
+
+        (third,) = await take(consumer, 1)
+        assert third.redelivered
+        await ack(consumer, [third])
+
     async def test_requeued_in_front_comes_first(self, broker: Broker, queue: Queue, consume: Consume) -> None:
         needs_order(broker)
         await publish(broker, queue, *numbered(3))

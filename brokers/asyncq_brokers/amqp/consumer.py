@@ -341,7 +341,9 @@ def _elsewhere(settlement: Settlement) -> Publication:
         raise TypeError("a delivery of the AMQP broker has its message as content")
     match settlement:
         case Park(until=until):
-            return Publication(message=content, queue=delivery.queue, not_before=until)
+            # It is a new message, of which AMQP doesn't know that somebody had it before.
+            message = mark_redelivered(content) if delivery.redelivered else content
+            return Publication(message=message, queue=delivery.queue, not_before=until)
         case Dead(letter=letter):
             return Publication(message=letter, queue=f"{delivery.queue}.dead")
         case _:
