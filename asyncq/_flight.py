@@ -39,10 +39,12 @@ __all__ = [
 _MAGIC = b"asyncq-1"
 
 # phase, slots, on_loop, brief's length | beats, ended | stall_timeout, shutdown_timeout, kill_grace, drain_until
-_HEADER = struct.Struct("=8s IIII QQ dddd")
+# | looks, threads
+_HEADER = struct.Struct("=8s IIII QQ dddd QI")
 _PHASE, _ON_LOOP = 8, 16
 _BEATS, _ENDED = 24, 32
 _DRAIN_UNTIL = 64
+_LOOKS, _THREADS = 72, 80
 _HEADER_SIZE = 4096
 
 # stage, ignore_result, length of the text, monotonic start, monotonic hard limit (infinity: none), and as much of the
@@ -132,6 +134,10 @@ class Header(NamedTuple):
     kill_grace: float
     #: Condemned: monotonic seconds until which it may drain.
     drain_until: float
+    #: Grows while a thread of the worker's own gets its turns, several times a second, the loop's apart.
+    looks: int = 0
+    #: Threads that run `def` tasks: each of them can keep all others, the loop's among them, from their turns.
+    threads: int = 0
 
 
 def create() -> int:
@@ -167,7 +173,7 @@ class FlightRecorder:
         # Taken from the end, so that a quiet worker touches few pages.
         self._free = list(range(slots, 0, -1))
         self._slots = slots
-        self._beats = 0
+        self._beats = self._looks = self._threads = 0
         #: Tasks that have come to an end of any kind.
         self.ended = 0
         self.condemned = False
@@ -176,13 +182,23 @@ class FlightRecorder:
             #: task, before and after each step.
             self.on_loop = view[_ON_LOOP : _ON_LOOP + 4].cast("I")
         timeouts = stall_timeout, shutdown_timeout, kill_grace, 0.0
-        _HEADER.pack_into(memory, 0, _MAGIC, Phase.STARTING, slots, 0, len(brief), 0, 0, *timeouts)
+        _HEADER.pack_into(memory, 0, _MAGIC, Phase.STARTING, slots, 0, len(brief), 0, 0, *timeouts, 0, 0)
 
     def beat(self) -> None:
         """The loop turns, and runs no task's code."""
         self.on_loop[0] = 0
         self._beats += 1
         _COUNTER.pack_into(self._memory, _BEATS, self._beats)
+
+    def look(self) -> None:
+        """Another thread than the loop's has its turn."""
+        self._looks += 1
+        _COUNTER.pack_into(self._memory, _LOOKS, self._looks)
+
+    def count_threads(self, change: int) -> None:
+        """So many threads more run `def` tasks, or less."""
+        self._threads += change
+        _WORD.pack_into(self._memory, _THREADS, self._threads)
 
     def set_phase(self, phase: Phase) -> None:
         _WORD.pack_into(self._memory, _PHASE, phase)
@@ -281,8 +297,8 @@ def read_header(descriptor: int) -> Header | None:
     raw = os.pread(descriptor, _HEADER.size, 0)
     if len(raw) < _HEADER.size or not raw.startswith(_MAGIC):
         return None
-    _, phase, _, on_loop, _, beats, ended, stall, shutdown, grace, drain_until = _HEADER.unpack(raw)
-    return Header(Phase(phase), on_loop, beats, ended, stall, shutdown, grace, drain_until)
+    _, phase, _, on_loop, _, beats, ended, *rest = _HEADER.unpack(raw)
+    return Header(Phase(phase), on_loop, beats, ended, *rest)
 
 
 def read_flights(descriptor: int) -> list[Flight]:

@@ -68,6 +68,12 @@ def test_the_header_says_what_the_worker_says(table: int, recorder: FlightRecord
     header = read_header(table)
     assert header is not None
     assert (header.phase, header.on_loop, header.beats, header.ended) == (Phase.READY, 2, 2, 4)
+    recorder.look()
+    recorder.count_threads(2)
+    recorder.count_threads(-1)
+    header = read_header(table)
+    assert header is not None
+    assert (header.looks, header.threads) == (1, 1)
     assert (header.stall_timeout, header.shutdown_timeout, header.kill_grace) == (30.0, 8.0, 2.0)
     recorder.condemn(77.0)
     header = read_header(table)

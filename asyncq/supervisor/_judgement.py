@@ -42,14 +42,16 @@ class Silence:
     """For how long a child's loop has not turned, as far as its supervisor could see."""
 
     def __init__(self, now: float) -> None:
-        self._beats = -1
-        self._since = now
+        self._beats = self._looks = -1
+        self._since = self._looked_at = now
         self._stopped = False
 
-    def hear(self, beats: int, now: float) -> None:
-        """So many beats stand in its header."""
-        if beats != self._beats:
-            self._beats, self._since = beats, now
+    def hear(self, header: Header, now: float) -> None:
+        """This stands there now."""
+        if header.beats != self._beats:
+            self._beats, self._since = header.beats, now
+        if header.looks != self._looks:
+            self._looks, self._looked_at = header.looks, now
 
     def stop(self) -> None:
         """The child was stopped by a signal: it can't beat, which is not its fault."""
@@ -57,14 +59,23 @@ class Silence:
 
     def resume(self, now: float) -> None:
         """It goes on."""
-        self._stopped, self._since = False, now
+        self._stopped = False
+        self.forgive(now)
 
     def forgive(self, now: float) -> None:
         """Count from now on: it may have beaten while nobody looked."""
-        self._since = now
+        self._since = self._looked_at = now
 
     def seconds(self, now: float) -> float:
         return 0.0 if self._stopped else now - self._since
+
+    def is_the_loops(self, now: float) -> bool:
+        """Another thread has had its turn in the second half of the silence: nobody holds the whole interpreter.
+
+        Not just once: the two don't beat at the same moment, so that one of them always is the first to stop.
+        """
+        silence = self.seconds(now)
+        return silence > 2 * SILENT and now - self._looked_at < silence / 2
 
 
 class Attendance:
@@ -80,8 +91,13 @@ class Attendance:
         return late if late > _LATE else 0.0
 
 
-def find_culprit(header: Header, flights: Sequence[Flight]) -> Flight | None:
-    """The task whose code the loop runs, if it still does."""
+def find_culprit(header: Header, flights: Sequence[Flight], *, is_the_loops: bool) -> Flight | None:
+    """The task whose code the loop runs, if it still does.
+
+    None where a `def` task may be what the loop waits for: `is_the_loops` says that other threads have their turns.
+    """
+    if header.threads and not is_the_loops:
+        return None
     on_loop = (flight for flight in flights if flight.slot == header.on_loop and flight.stage is not Stage.CONCLUDED)
     return next(on_loop, None)
 

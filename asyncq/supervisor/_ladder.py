@@ -84,7 +84,7 @@ class StallLadder:
             if not self._is_expected:
                 self.stand_down()
             return
-        culprit = find_culprit(header, self._child.flights())
+        culprit = find_culprit(header, self._child.flights(), is_the_loops=self._child.silence.is_the_loops(now))
         if is_stalled(header, culprit, silence, now):
             self._sentence(header, culprit, silence, now)
         elif self.rescue is None and is_stalled(header, culprit, silence + _FORESIGHT, now + _FORESIGHT):

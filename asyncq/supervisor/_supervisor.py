@@ -142,7 +142,7 @@ class Supervisor:
     def _look_after(self, child: Child, now: float) -> None:
         header = child.header()
         if header is not None:
-            child.silence.hear(header.beats, now)
+            child.silence.hear(header, now)
             self._note_readiness(child, header)
             self._replace_worn_out(child, header)
             self._ladders[child].climb(header, now)

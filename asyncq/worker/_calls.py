@@ -76,8 +76,11 @@ class ThreadCaller:
         *,
         patience: float = math.inf,
         stuck: Callable[[Attempt], None] | None = None,
+        count: Callable[[int], None] | None = None,
     ) -> None:
+        """`count` is told by how many the threads that work become more or less."""
         self._around = around
+        self._count = count
         self._patience = patience
         self._stuck = stuck
         self._given_up: set[_ThreadSlot] = set()
@@ -87,6 +90,8 @@ class ThreadCaller:
     async def call(self, attempt: Attempt, begin: Begin) -> Value:
         await self._slots.acquire()
         slot = _ThreadSlot(self._release)
+        if self._count is not None:
+            self._count(1)
         try:
             context = await begin(attempt)
             if self._around is None:
@@ -111,6 +116,8 @@ class ThreadCaller:
     def _release(self, slot: _ThreadSlot) -> None:
         self._given_up.discard(slot)
         self._slots.release()
+        if self._count is not None:
+            self._count(-1)
 
     async def _run(self, attempt: Attempt, context: Context, slot: _ThreadSlot) -> Value:
         args, kwargs = _arguments(attempt, context)

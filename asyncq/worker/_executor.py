@@ -98,7 +98,13 @@ class Executor:
         #: What was given up, and goes on all the same.
         self._given_up: dict[asyncio.Task[None], Attempt] = {}
         self._on_loop = LoopCaller(around, on_loop=None if flights is None else flights.on_loop)
-        self._in_thread = ThreadCaller(threads, around, patience=kill_grace, stuck=self._is_stuck)
+        self._in_thread = ThreadCaller(
+            threads,
+            around,
+            patience=kill_grace,
+            stuck=self._is_stuck,
+            count=None if flights is None else flights.count_threads,
+        )
         self._in_process = ProcessCaller(threads, around)
         self._in_quarantine = QuarantineCaller(node, self._usual_caller_of)
         #: Suspects that run, or are about to.

@@ -64,10 +64,12 @@ class LoopWatch:
         stats: WorkerStats,
         culprit: Culprit,
         beat: Callable[[], None] | None = None,
+        on_turn: Callable[[], None] | None = None,
         suspect: Callable[[Attempt], None] | None = None,
         watchdog: float | None = None,
     ) -> None:
-        """`beat` is called at each beat, `suspect` (in the thread) with who blocks the loop.
+        """`beat` is called at each beat of the loop; `on_turn` (in the thread) at each turn of the thread, `suspect`
+        (in the thread) with who blocks the loop.
 
         With `watchdog` the process ends itself, with the stacks of all threads on stderr, when the loop is blocked for
         so many seconds.
@@ -76,6 +78,7 @@ class LoopWatch:
         self._stats = stats
         self._culprit = culprit
         self._beat = beat
+        self._on_turn = on_turn
         self._suspect = suspect
         self._watchdog = watchdog
         self._beats = 0
@@ -146,6 +149,8 @@ class LoopWatch:
                 if self._woken in ready:
                     return
                 now = self._clock.monotonic()
+                if self._on_turn is not None:
+                    self._on_turn()
                 if self._control is not None and self._control.descriptor in ready and not self._hear(self._control):
                     selector.unregister(self._control.descriptor)
                     self._end_at = now + self._control.patience

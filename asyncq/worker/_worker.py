@@ -186,6 +186,7 @@ class Worker:
             stats=self.stats,
             culprit=self._culprit,
             beat=None if self._wear is None else self._wear.beat,
+            on_turn=None if flights is None else flights.look,
             suspect=None if flights is None else lambda attempt: flights.suspect(attempt.slot),
             watchdog=setup.stall_timeout if setup.watchdog else None,
         )

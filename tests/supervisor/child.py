@@ -176,6 +176,16 @@ def block(child: Child) -> NoReturn:
     sys.exit(0)
 
 
+def hold_interpreter(child: Child) -> NoReturn:
+    """A thread holds the interpreter while the loop is in the code of a task, beyond that one's limit."""
+    table = child.get_ready()
+    child.begin(table, "guilty")
+    table.count_threads(1)
+    table.set_on_loop(child.begin(table, "innocent", deadline=time.monotonic() + 0.5))
+    time.sleep(3600)
+    sys.exit(0)
+
+
 def stand_still(child: Child) -> NoReturn:
     """The loop stands still, and no task is on it."""
     table = child.get_ready()

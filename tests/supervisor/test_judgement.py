@@ -22,16 +22,27 @@ from asyncq.supervisor._judgement import (
 NOW = 1000.0
 
 
-def header(phase: Phase = Phase.READY, *, on_loop: int = 0, ended: int = 0, drain_until: float = 0.0) -> Header:
+def header(
+    phase: Phase = Phase.READY,
+    *,
+    on_loop: int = 0,
+    beats: int = 7,
+    ended: int = 0,
+    drain_until: float = 0.0,
+    looks: int = 0,
+    threads: int = 0,
+) -> Header:
     return Header(
         phase=phase,
         on_loop=on_loop,
-        beats=7,
+        beats=beats,
         ended=ended,
         stall_timeout=30.0,
         shutdown_timeout=8.0,
         kill_grace=2.0,
         drain_until=drain_until,
+        looks=looks,
+        threads=threads,
     )
 
 
@@ -42,10 +53,10 @@ def flight(slot: int = 1, stage: Stage = Stage.RUNNING, *, deadline: float = mat
 class TestSilence:
     def test_it_lasts_from_the_last_beat_that_was_another(self) -> None:
         silence = Silence(NOW)
-        silence.hear(1, NOW + 1)
-        silence.hear(1, NOW + 5)
+        silence.hear(header(beats=1), NOW + 1)
+        silence.hear(header(beats=1, looks=1), NOW + 5)
         assert silence.seconds(NOW + 5) == 4
-        silence.hear(2, NOW + 6)
+        silence.hear(header(beats=2), NOW + 6)
         assert silence.seconds(NOW + 6) == 0
 
     def test_a_stopped_process_is_not_silent_until_it_goes_on(self) -> None:
@@ -59,6 +70,26 @@ class TestSilence:
         silence = Silence(NOW)
         silence.forgive(NOW + 100)
         assert silence.seconds(NOW + 100) == 0
+        assert not silence.is_the_loops(NOW + 100)
+
+    @pytest.mark.parametrize(
+        ("last_look", "now", "verdict"),
+        [
+            (0.7, 1.9, False),  # it is too early to tell
+            (0.7, 5, False),  # all have stopped, the loop a moment before the others
+            (2.4, 5, False),
+            (2.6, 5, True),
+            (29, 30, True),
+        ],
+    )
+    def test_it_is_the_loops_alone_while_others_have_their_turns(
+        self, last_look: float, now: float, verdict: bool
+    ) -> None:
+        silence = Silence(NOW - 50)
+        silence.hear(header(beats=1), NOW)
+        silence.hear(header(beats=1, looks=1), NOW + last_look)
+        silence.hear(header(beats=1, looks=1), NOW + now)
+        assert silence.is_the_loops(NOW + now) is verdict
 
 
 class TestAttendance:
@@ -104,10 +135,13 @@ class TestStalls:
 
     def test_the_culprit_is_who_stands_on_the_loop_and_still_runs(self) -> None:
         flights = [flight(1), flight(2), flight(3, Stage.CONCLUDED)]
-        assert find_culprit(header(on_loop=2), flights) == flights[1]
-        assert find_culprit(header(on_loop=3), flights) is None
-        assert find_culprit(header(on_loop=4), flights) is None
-        assert find_culprit(header(), flights) is None
+        for on_loop, culprit in ((2, flights[1]), (3, None), (4, None), (0, None)):
+            assert find_culprit(header(on_loop=on_loop), flights, is_the_loops=False) == culprit
+
+    def test_nobody_is_blamed_for_a_loop_that_a_thread_may_have_stopped(self) -> None:
+        flights = [flight(1)]
+        assert find_culprit(header(on_loop=1, threads=1), flights, is_the_loops=False) is None
+        assert find_culprit(header(on_loop=1, threads=1), flights, is_the_loops=True) == flights[0]
 
 
 class TestDeadlines:

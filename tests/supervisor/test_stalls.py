@@ -42,6 +42,14 @@ async def test_where_no_task_is_to_blame_all_are_suspects(tmp_path: Path) -> Non
     assert (bury["suspect"], bury["culprit"]) == (True, 0)
 
 
+async def test_nobody_is_convicted_where_a_thread_may_have_stopped_the_loop(tmp_path: Path) -> None:
+    async with Supervision(tmp_path, "hold_interpreter", "steady", timeouts=QUICK, rescuer={}) as supervised:
+        bury = (await supervised.happened("bury"))["command"]
+    assert not supervised.entries("convict")
+    assert [flight[5] for flight in bury["flights"]] == ["guilty", "innocent"]
+    assert (bury["suspect"], bury["culprit"]) == (True, 0)
+
+
 async def test_a_conviction_that_fails_is_no_reprieve_and_is_made_up_for(tmp_path: Path) -> None:
     async with Supervision(tmp_path, "block", "steady", timeouts=QUICK, rescuer={"failures": 2}) as supervised:
         await supervised.happened("dismissed")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -115,6 +117,41 @@ async def test_whose_code_the_loop_runs_is_known_in_every_step(bench: Bench, sof
             assert post.header.on_loop == 0
     assert len(seen) == 9
     assert all(marked == own for marked, own in seen)
+
+
+async def test_threads_that_work_are_counted_until_they_really_end(bench: Bench) -> None:
+    working, release = threading.Event(), threading.Event()
+
+    def works() -> None:
+        working.set()
+        release.wait(10)
+
+    bench.task(works, time_limit=0.05)
+    worker = bench.worker(kill_grace=0.02)
+    with Post(worker) as post:
+        async with worker:
+            task_id = await bench.send("works")
+            await reaches(working.is_set)
+            assert post.header.threads == 1
+            await bench.final(task_id)
+            assert post.header.threads == 1
+            release.set()
+            await reaches(lambda: post.header.threads == 0)
+
+
+async def test_other_threads_tell_of_their_turns_while_the_loop_is_blocked(bench: Bench) -> None:
+    async def blocks() -> None:
+        looks, beats = post.header.looks, post.header.beats
+        deadline = monotonic() + 10
+        while post.header.looks < looks + 2 and monotonic() < deadline:
+            time.sleep(0.02)  # noqa: ASYNC251 - that is what it is about
+        assert post.header.beats == beats
+
+    bench.task(blocks)
+    worker = bench.worker()
+    with Post(worker) as post:
+        async with worker:
+            assert (await bench.final(await bench.send("blocks"))).status == "SUCCESS"
 
 
 async def test_what_is_stored_and_not_yet_acknowledged_is_concluded(
