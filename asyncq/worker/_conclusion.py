@@ -39,6 +39,7 @@ from asyncq.protocol import (
 )
 from asyncq.worker._attempt import Attempt
 from asyncq.worker._outcome import (
+    Convicted,
     Crashed,
     Failed,
     Ignored,
@@ -87,10 +88,9 @@ class Judge:
             case Succeeded(value):
                 return self._success(attempt, value)
             case Failed(exc, retryable):
-                options = attempt.program.definition.options
-                if retryable and wants_retry(exc, options):
-                    return self._retry(attempt, Retry(exc=exc))
-                return self._failure(attempt, exc)
+                return self._failed(attempt, exc, retryable=retryable)
+            case Convicted(exc, reason):
+                return self._convicted(attempt, exc, reason)
             case RetryAsked(retry):
                 return self._retry(attempt, retry)
             case Snoozed(countdown):
@@ -140,6 +140,19 @@ class Judge:
         return self._final(
             attempt, "FAILURE", describe_exception(exc), error=exc, text=traceback_text(exc), settlement=settlement
         )
+
+    def _failed(
+        self, attempt: Attempt, exc: BaseException, *, retryable: bool, settlement: Settlement | None = None
+    ) -> Conclusion:
+        """Another attempt, where the task wants that; else its failure, settled as usual or by `settlement`."""
+        if retryable and wants_retry(exc, attempt.program.definition.options):
+            return self._retry(attempt, Retry(exc=exc))
+        return self._failure(attempt, exc, settlement=settlement)
+
+    def _convicted(self, attempt: Attempt, exc: TimeLimitExceeded, reason: str) -> Conclusion:
+        """As at its hard limit; but it never goes back as it is, to block one worker after the other."""
+        letter = None if attempt.program.acks_failures else self.bury(attempt.delivery, reason)
+        return self._failed(attempt, exc, retryable=True, settlement=letter)
 
     def _retry(self, attempt: Attempt, retry: Retry) -> Conclusion:
         options, message = attempt.program.definition.options, attempt.message

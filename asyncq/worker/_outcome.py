@@ -7,7 +7,7 @@ from typing import Any, TypeAlias, cast
 
 from msgspec import Struct
 
-from asyncq.errors import Ignore, InvalidArguments, Reject, Retry, Snooze, WorkerLostError
+from asyncq.errors import Ignore, InvalidArguments, Reject, Retry, Snooze, TimeLimitExceeded, WorkerLostError
 
 #: Modules whose frames stand between the worker and the user's function.
 _RUNTIME = ("asyncq.worker.", "asyncq._middleware", "anyio.")
@@ -24,6 +24,14 @@ class Failed(Struct, frozen=True):
 
     exc: BaseException
     retryable: bool = True
+
+
+class Convicted(Struct, frozen=True):
+    """It did not run: it is known to have blocked a worker, and `exc` is what that counts as."""
+
+    exc: TimeLimitExceeded
+    #: For people.
+    reason: str
 
 
 class RetryAsked(Struct, frozen=True):
@@ -70,7 +78,17 @@ class Crashed(Struct, frozen=True):
 
 
 Outcome: TypeAlias = (
-    Succeeded | Failed | RetryAsked | Snoozed | Rejected | Ignored | Revoked | Interrupted | NotStarted | Crashed
+    Succeeded
+    | Failed
+    | Convicted
+    | RetryAsked
+    | Snoozed
+    | Rejected
+    | Ignored
+    | Revoked
+    | Interrupted
+    | NotStarted
+    | Crashed
 )
 
 

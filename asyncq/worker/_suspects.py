@@ -18,7 +18,7 @@ from asyncq.worker._attempt import Attempt
 from asyncq.worker._case_files import CaseFiles
 from asyncq.worker._concluder import Concluder
 from asyncq.worker._flow import Flow
-from asyncq.worker._outcome import Crashed, Failed
+from asyncq.worker._outcome import Convicted, Crashed
 from asyncq.worker._quarantine import can_be_isolated
 from asyncq.worker._settler import Settler
 
@@ -81,7 +81,7 @@ class Suspects:
         suspicion.presume()
         if conviction is not None:
             logger.warning("%s is not run again: %s", attempt, conviction.reason, extra=attempt.log_fields())
-            self._concluder.put((attempt, Failed(TimeLimitExceeded(conviction.limit))))
+            self._concluder.put((attempt, Convicted(TimeLimitExceeded(conviction.limit), conviction.reason)))
         elif suspicion.convicts(self._max_deliveries):
             self._concluder.put((attempt, Crashed(WorkerLostError(f"its process has died: {suspicion.deaths[-1]}"))))
         else:

@@ -200,6 +200,11 @@ async def may_be_tried_again(ctx: Context) -> int:
     return ctx.retries
 
 
+@queue.task(acks_on_failure_or_timeout=False)
+async def is_never_acknowledged_failing(ctx: Context) -> None:
+    ledger.write("START", ctx.task_id)
+
+
 def _declare() -> None:
     @queue.task(name="suspects.shop.hidden")
     async def hidden() -> int:  # pyright: ignore[reportUnusedFunction] - the worker calls it

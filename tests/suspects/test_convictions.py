@@ -37,3 +37,17 @@ async def test_a_convict_is_tried_again_where_its_task_says_so(kit: Kit) -> None
         await until(kit.is_settled)
         assert worker.stop() == 0
     assert kit.ledger.count("START") == 1
+
+
+async def test_a_convict_whose_failures_are_not_acknowledged_is_dead_lettered(kit: Kit) -> None:
+    result = await kit.send_again("is_never_acknowledged_failing")
+    await kit.convict(result)
+    async with kit.worker() as worker:
+        with pytest.raises(TimeLimitExceeded):
+            await result.get(20)
+        await until(kit.is_settled)
+        assert await kit.file_of(result) == (None, None)
+        assert worker.stop() == 0
+    assert kit.ledger.count("START") == 0
+    [letter] = await kit.dead()
+    assert letter.reason == "it blocked its worker"
