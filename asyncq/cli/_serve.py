@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 from asyncq._logs import configure_logging
 from asyncq.cli._arguments import ChildArguments
 from asyncq.cli._banner import announce
-from asyncq.cli._failures import CommandError, ExitCode
+from asyncq.cli._failures import CommandError, ExitCode, report
 from asyncq.cli._garbage import look_seldom, set_aside_what_is_there
 from asyncq.cli._kinds import LoopKind
 from asyncq.cli._locate import locate
@@ -30,12 +30,15 @@ logger = logging.getLogger(__name__)
 
 #: Seconds by which a process ends itself before it is ended by force.
 _TO_SPARE = 0.15
+#: Seconds that a process has to end which dies of itself.
+_FAREWELL = 5.0
 
 
 def serve(child: ChildArguments) -> None:
-    """Run the worker until it is told to stop or, in burst mode, its queues are empty. Raises what it died of.
+    """Run the worker until it is told to stop or, in burst mode, its queues are empty.
 
-    Doesn't return when code of a task could not be ended: then the process exits from here.
+    Raises what it could not be started for. What it died of is told, and is the exit code of the SystemExit that it
+    raises then. Doesn't return when code of a task could not be ended: then the process exits from here.
     """
     arguments = child.worker
     node = None if arguments.name is None else f"{arguments.name}@{socket.gethostname()}"
@@ -63,11 +66,12 @@ def serve(child: ChildArguments) -> None:
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         try:
             runner.run(_run(worker))
-        except Exception as failure:
+        except Exception as failure:  # noqa: BLE001 - told here, since the end may take longer than there is time
+            code = _tell(failure)
             if worker.abandoned:
-                logger.critical("The worker has died", exc_info=failure)
-                _leave(ExitCode.FAILED)
-            raise
+                _leave(code)
+            _leave_by(min(worker.patience, _FAREWELL), code)
+            sys.exit(code)
         if worker.abandoned:
             _leave(ExitCode.OK)
         _leave_by(worker.patience)
@@ -82,13 +86,22 @@ async def _run(worker: Worker) -> None:
     logger.info("Ended", extra=done)
 
 
-def _leave_by(patience: float) -> None:
+def _tell(failure: Exception) -> ExitCode:
+    """Say what the worker has died of."""
+    try:
+        return report(failure)
+    except Exception:
+        logger.critical("The worker has died", exc_info=failure)
+        return ExitCode.FAILED
+
+
+def _leave_by(patience: float, code: ExitCode = ExitCode.OK) -> None:
     """Let Python end as it does, with what the app wants done at the exit, but no longer than for so many seconds.
 
     There may be threads of the app's own, which asyncio and Python wait for.
     """
     if patience < math.inf:
-        timer = threading.Timer(max(patience - _TO_SPARE, _TO_SPARE), _leave, [ExitCode.OK])
+        timer = threading.Timer(max(patience - _TO_SPARE, _TO_SPARE), _leave, [code])
         timer.daemon = True
         timer.start()
 

@@ -34,6 +34,9 @@ _LATE = 1.0
 #: Seconds to end for a child that has not said yet how many it needs.
 _DEFAULT_STOP = 10.0
 
+#: So many times `stall_timeout` is what the loop of a starting process may stand still.
+_MORE_PATIENCE = 10
+
 #: Exit codes of a child that are no crash: done, wrong usage, server unreachable (`asyncq.cli._failures.ExitCode`).
 OK, USAGE, UNREACHABLE = 0, 2, 3
 
@@ -105,10 +108,13 @@ def find_culprit(header: Header, flights: Sequence[Flight], *, is_the_loops: boo
 def is_stalled(header: Header, culprit: Flight | None, silence: float, now: float) -> bool:
     """Whether the loop has been silent for too long: for anybody, or for the task that holds it.
 
-    While a process starts it may load what it likes, for as long as it likes.
+    While a process starts it may load what it likes, for as long as it likes. Its loop, once it has turned, is judged
+    then as well, but with much more patience: a lifespan may load on it.
     """
-    if header.phase is Phase.STARTING or silence <= SILENT:
+    if silence <= SILENT:
         return False
+    if header.phase is Phase.STARTING:
+        return header.beats > 0 and silence > _MORE_PATIENCE * header.stall_timeout
     overdue = culprit is not None and now > culprit.deadline + header.kill_grace
     return overdue or silence > header.stall_timeout
 

@@ -103,6 +103,28 @@ async def pool():
 """
 
 
+STUCK = """
+import threading
+import time
+
+from asyncq import AsyncQ
+
+queue = AsyncQ("stuck", broker="memory://")
+
+
+@queue.lifespan
+async def pool():
+    threading.Thread(target=time.sleep, args=[3600]).start()
+    yield
+
+
+@queue.lifespan
+async def away():
+    raise OSError("the database is away")
+    yield
+"""
+
+
 class Child:
     """A worker's process, and its supervisor's end of it."""
 
@@ -333,6 +355,16 @@ def test_a_thread_of_the_apps_own_does_not_hold_up_the_end(start: Callable[..., 
     assert code == 0, said
     assert seconds < 3.0 + BUSY
     assert ready_and_in_flight(folder) == (1, 0)
+
+
+def test_a_thread_does_not_hold_up_the_death_of_a_worker_that_could_not_start(
+    start: Callable[..., Child], folder: Path
+) -> None:
+    (folder / "stuck.py").write_text(STUCK)
+    code, said, seconds = start(app="stuck:queue").ended()
+    assert code == 1
+    assert said.count("OSError: the database is away") == 1
+    assert seconds < 6.0 + BUSY
 
 
 def test_an_orphan_does_not_stay_for_what_the_app_closes(start: Callable[..., Child], folder: Path) -> None:

@@ -113,6 +113,14 @@ def start_for_ever(child: Child) -> NoReturn:
         time.sleep(BEAT)
 
 
+def stick_at_start(child: Child) -> NoReturn:
+    """Its loop has turned once, and never again."""
+    child.open_table().beat()
+    child.write("starting")
+    time.sleep(3600)
+    sys.exit(0)
+
+
 def crash_at_start(child: Child) -> NoReturn:
     child.write("begun")
     os._exit(1)

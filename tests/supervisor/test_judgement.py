@@ -131,7 +131,9 @@ class TestStalls:
         assert is_stalled(header(phase), None, 30.1, NOW)
 
     def test_those_that_start_may_take_their_time(self) -> None:
-        assert not is_stalled(header(Phase.STARTING), None, 3600.0, NOW)
+        assert not is_stalled(header(Phase.STARTING, beats=0), None, 3600.0, NOW)
+        assert not is_stalled(header(Phase.STARTING), None, 299.0, NOW)
+        assert is_stalled(header(Phase.STARTING), None, 301.0, NOW)
 
     def test_the_culprit_is_who_stands_on_the_loop_and_still_runs(self) -> None:
         flights = [flight(1), flight(2), flight(3, Stage.CONCLUDED)]

@@ -75,6 +75,15 @@ async def test_a_store_that_does_not_answer_is_waited_for_in_bounded_time(tmp_pa
         await until(lambda: not is_alive(child["pid"]))
 
 
+async def test_a_start_that_never_ends_is_ended(tmp_path: Path) -> None:
+    timeouts = {"stall_timeout": 0.15}
+    async with Supervision(tmp_path, "stick_at_start", "steady", timeouts=timeouts, rescuer={}) as supervised:
+        child = await supervised.happened("starting")
+        await supervised.happened("ready", 2)
+        assert not is_alive(child["pid"])
+    assert not supervised.entries("bury")
+
+
 async def test_a_short_stall_starts_the_rescuer_and_nothing_else(tmp_path: Path) -> None:
     async with Supervision(tmp_path, "stagger", timeouts={"stall_timeout": 4.5}, rescuer={}) as supervised:
         await supervised.happened("went on")
