@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from asyncq.cli._cores import usable_cores
+from asyncq._cores import usable_cores
 from asyncq.cli._kinds import LogFormat, LogLevel, LoopKind
 from asyncq.cli._options import AppArgument, QueuesOption, split_names
 

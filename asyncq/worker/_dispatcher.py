@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator
 
+from asyncq._cores import usable_cores
 from asyncq.driver import Clock, GiveBack, Park
 from asyncq.worker._attempt import Attempt
 from asyncq.worker._executor import Executor
@@ -16,6 +17,9 @@ from asyncq.worker._settler import Settler
 #: Seconds that a delivery waits for a slot. What is taken ahead should begin within one; when what runs lasts longer
 #: than was thought, another worker may have a slot at once, and this one perhaps none for hours.
 _PATIENCE = 1.0
+
+#: Suspects that run at a time: as many as there are cores, each in a process, and no fewer than this.
+_LEAST_QUARANTINE_PLACES = 2
 
 #: Suspects that wait here until quarantine is free. Others may take the rest: they are parked, and come again.
 _MOST_SUSPECTS = 32
@@ -32,7 +36,7 @@ class Dispatcher:
     """First in, first out, `concurrency` at a time, and of a task with `max_running` no more than that.
 
     Calls of a full task don't stand in the way of others: as many as may run wait here, the rest is parked until about
-    the time when it may be their turn. So it is with suspects, of which one at a time is in quarantine.
+    the time when it may be their turn. So it is with suspects, for which there are few places in quarantine.
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class Dispatcher:
         #: Name of a full task -> its calls that wait.
         self._of_full: dict[str, deque[Attempt]] = {}
         self._turns = LocalBuckets(clock)
+        self._quarantine_places = max(_LEAST_QUARANTINE_PLACES, usable_cores())
 
     def admit(self, attempt: Attempt) -> None:
         """Run it now, or as soon as it may."""
@@ -112,7 +117,7 @@ class Dispatcher:
                 yield attempt
 
     def _is_full(self, attempt: Attempt) -> bool:
-        if attempt.quarantined and self._executor.quarantined:
+        if attempt.quarantined and self._executor.quarantined >= self._quarantine_places:
             return True
         bound = attempt.program.max_running
         return bound is not None and self._executor.running_of(attempt.program) >= bound
@@ -121,7 +126,7 @@ class Dispatcher:
         bound, name = attempt.program.max_running, attempt.program.definition.name
         most = bound
         if attempt.quarantined:
-            bound, most, name = 1, _MOST_SUSPECTS, _QUARANTINE
+            bound, most, name = self._quarantine_places, _MOST_SUSPECTS, _QUARANTINE
         line = self._of_full.setdefault(name, deque())
         if bound is None or most is None or len(line) < most:
             line.append(attempt)

@@ -34,11 +34,11 @@ class _ProvesNothing(Exception):
 
 
 class QuarantineCaller:
-    """Runs suspects, `async def` and `def`, one at a time in a process that it keeps for them.
+    """Runs suspects, `async def` and `def`, each alone in a process that is kept for the next one.
 
-    The process imports the task's module and finds the app there: middleware, lifespans, progress and sends work as
-    in a worker. When it dies, that speaks against the task, and against no other: where others have run in it before,
-    the task runs again in a new one first.
+    How many at a time is the dispatcher's business. The process imports the task's module and finds the app there:
+    middleware, lifespans, progress and sends work as in a worker. When it dies, that speaks against the task, and
+    against no other: where others have run in it before, the task runs again in a new one first.
     """
 
     def __init__(self, node: str, otherwise: Callable[[Attempt], Caller]) -> None:
@@ -46,22 +46,20 @@ class QuarantineCaller:
         self._node = node
         self._otherwise = otherwise
         self._processes = ProcessPool()
-        self._place = asyncio.Semaphore(1)
 
     async def close(self) -> None:
-        """Kill the process."""
+        """Kill the processes."""
         await self._processes.close()
 
     async def call(self, attempt: Attempt, begin: Begin) -> Value:
         """Raises FoundElsewhere with the outcome."""
-        async with self._place:
-            try:
-                report = await self._report_of(attempt, begin)
-            except _NotIsolated as reason:
-                logger.warning("%s can't be quarantined now: %s", attempt, reason, extra=attempt.log_fields())
-                if attempt.started_at is not None:  # it can't begin twice
-                    raise FoundElsewhere(Interrupted()) from reason
-                return await self._otherwise(attempt).call(attempt, begin)
+        try:
+            report = await self._report_of(attempt, begin)
+        except _NotIsolated as reason:
+            logger.warning("%s can't be quarantined now: %s", attempt, reason, extra=attempt.log_fields())
+            if attempt.started_at is not None:  # it can't begin twice
+                raise FoundElsewhere(Interrupted()) from reason
+            return await self._otherwise(attempt).call(attempt, begin)
         attempt.children.extend(report.children)
         raise FoundElsewhere(report.outcome)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from asyncq.cli._cores import usable_cores
+from asyncq._cores import usable_cores
 from cli.kit import SHOP, Shell
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from asyncq._cores import usable_cores
 from asyncq._suspicion import Suspicion
 from asyncq.errors import TimeLimitExceeded
 from asyncq.protocol import decode_result
@@ -18,18 +19,33 @@ from waiting import Gate, until
 pytestmark = [pytest.mark.slow, pytest.mark.parametrize("url", ["sqlite"], indirect=True)]
 
 
-async def test_a_suspect_runs_in_another_process_and_is_cleared_when_it_ends(kit: Kit) -> None:
-    first = await kit.send_again("innocent", deaths=["a crowd"])
-    thread = await kit.send_again("innocent_in_thread", deaths=["a crowd"])
+#: Suspects that run at a time.
+_PLACES = max(2, usable_cores())
+
+
+async def test_suspects_run_in_other_processes_and_are_cleared_when_they_end(kit: Kit) -> None:
+    suspects = [await kit.send_again("innocent", deaths=["a crowd"]) for _ in range(_PLACES + 1)]
+    suspects.append(await kit.send_again("innocent_in_thread", deaths=["a crowd"]))
     usual = await kit.send("innocent")
     async with kit.worker() as worker:
-        own = await first.get(20)
-        assert own != worker.pid
-        assert await thread.get(20) == own  # one process for all suspects
+        pids = {await suspect.get(20) for suspect in suspects}
+        assert worker.pid not in pids
+        assert len(pids) <= _PLACES  # they are used again
         assert await usual.get(20) == worker.pid
         await until(kit.is_settled)
-        assert await kit.file_of(first) == (None, None)
+        for suspect in suspects:
+            assert await kit.file_of(suspect) == (None, None)
         assert worker.stop() == 0
+
+
+async def test_suspects_do_not_wait_for_each_other_as_long_as_there_are_cores(kit: Kit) -> None:
+    for _ in range(_PLACES + 1):
+        await kit.send_again("innocent", 3600, deaths=["a crowd"])
+    async with kit.worker(shutdown_timeout=0.2) as worker:
+        await until(lambda: kit.ledger.count("START") == _PLACES)
+        assert len({entry.pid for entry in kit.ledger.entries("START")} - {worker.pid}) == _PLACES
+        assert worker.stop() == 0
+    assert kit.ledger.count("START") == _PLACES
 
 
 async def test_a_task_finds_all_it_needs_in_quarantine(kit: Kit) -> None:
@@ -98,14 +114,14 @@ async def test_the_hard_limit_ends_a_suspect_that_blocks_and_the_next_one_runs(k
 
 async def test_what_a_suspect_leaves_behind_is_not_the_next_ones_fault(kit: Kit, tmp_path: Path) -> None:
     gate = Gate(tmp_path / "gate")
-    bomber = await kit.send_again("leaves_a_bomb", str(gate.path), deaths=["a crowd"])
+    bombers = [await kit.send_again("leaves_a_bomb", str(gate.path), deaths=["a crowd"]) for _ in range(_PLACES)]
     after = await kit.send_again("innocent", 2.0, deaths=["a crowd", "one", "two", "three"])
     async with kit.worker() as worker:
-        shared = await bomber.get(20)
+        mined = {await bomber.get(20) for bomber in bombers}
         await until(lambda: kit.ledger.count("START") == 1)
-        assert kit.ledger.entries("START")[0].pid == shared
+        assert kit.ledger.entries("START")[0].pid in mined
         gate.open()
-        assert await after.get(20) not in {shared, worker.pid}
+        assert await after.get(20) not in {*mined, worker.pid}
         await until(kit.is_settled)
         assert worker.stop() == 0
     assert kit.ledger.runs("START")[after.id] == 2

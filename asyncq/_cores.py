@@ -1,4 +1,4 @@
-"""How many processes make use of this machine."""
+"""How many processes this machine has room for."""
 
 from __future__ import annotations
 
