@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from types import TracebackType
 from typing import Any, Self
 
 import anyio
 
 from asyncq._flight import FlightRecorder, Phase, monotonic
-from asyncq._resources import open_lifespans
+from asyncq._resources import Resources, open_lifespans
 from asyncq.driver import Queue
 from asyncq.errors import BackendConnectionError, BrokerConnectionError, BrokerError
 from asyncq.worker._attempt import Attempt
@@ -162,8 +162,8 @@ class Worker:
             stack.push_async_callback(setup.broker.close)
             if setup.backend is not None:
                 stack.push_async_callback(setup.backend.close)
-            if await self._open():
-                resources = await open_lifespans(stack, setup.lifespans)
+            resources = await self._open_lifespans(stack) if await self._open() else None
+            if resources is not None:
                 self._parts = Parts(
                     setup,
                     self._flow,
@@ -243,6 +243,28 @@ class Worker:
                     return False
             else:
                 return True
+
+    async def _open_lifespans(self, stack: AsyncExitStack) -> Resources | None:
+        """None when the worker was told to stop meanwhile: whatever a lifespan waits for isn't wanted any more."""
+        loop = asyncio.get_running_loop()
+        # No cancel scope of anyio's: a lifespan may leave one open until it is closed, and they must nest.
+        opening = asyncio.timeout(None)
+
+        def hurry(_: object) -> None:
+            with suppress(RuntimeError):  # all are open already
+                opening.reschedule(loop.time())
+
+        asked = asyncio.ensure_future(self._order.asked.wait())
+        try:
+            async with opening:
+                asked.add_done_callback(hurry)
+                return await open_lifespans(stack, self._setup.lifespans)
+        except TimeoutError:
+            if opening.expired():
+                return None
+            raise
+        finally:
+            asked.cancel()
 
     async def _serve(self, parts: Parts) -> None:
         """Run the loops, in the order in which they may end: intake, then conclusions, then settlements."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import AsyncGenerator
 
+import anyio
 import pytest
 
 from asyncq._context import Context
+from asyncq._resources import Lifespan
 from asyncq.driver import Delivery
 from asyncq.errors import ConfigurationError
 from asyncq_brokers.memory import MemoryBroker
@@ -33,6 +36,38 @@ async def test_a_running_task_ends_and_is_acknowledged(bench: Bench) -> None:
     assert record.result == "ended"
     depth = await bench.depth()
     assert (depth.ready, depth.in_flight) == (0, 0)
+
+
+async def test_a_stop_does_not_wait_for_what_a_lifespan_waits_for(bench: Bench) -> None:
+    waiting, closed = asyncio.Event(), asyncio.Event()
+
+    async def pool() -> AsyncGenerator[None]:
+        async with anyio.create_task_group():  # which must not get between the scopes of the worker
+            yield
+            await asyncio.sleep(0)
+            closed.set()
+
+    async def database() -> AsyncGenerator[None]:
+        waiting.set()
+        await asyncio.Event().wait()
+        yield
+
+    worker = bench.worker(lifespans=[Lifespan(pool), Lifespan(database)])
+    starting = asyncio.create_task(worker.run())
+    await waiting.wait()
+    worker.stop()
+    async with asyncio.timeout(10):
+        await starting
+    assert closed.is_set()
+
+
+async def test_a_lifespan_that_times_out_fails_the_start(bench: Bench) -> None:
+    async def database() -> AsyncGenerator[None]:
+        raise TimeoutError("the database is away")
+        yield
+
+    with pytest.raises(TimeoutError, match="the database"):
+        await bench.worker(lifespans=[Lifespan(database)]).run()
 
 
 async def test_nothing_starts_after_the_stop_and_what_waited_is_given_back_in_order(bench: Bench) -> None:
