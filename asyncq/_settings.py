@@ -320,8 +320,9 @@ class Settings(BaseSettings):
     drain_timeout: Annotated[float | None, pydantic.BeforeValidator(_seconds)] = Field(None, ge=0)
     #: Seconds of a silent event loop after which its process is ended; None means half a lease, at most 30.
     stall_timeout: _Seconds | None = None
-    #: Deaths of a worker process that one task is convicted of before it goes to the dead letters.
-    max_deliveries: int = Field(5, gt=0)
+    #: Deaths of a worker process that one task is convicted of before it goes to the dead letters. The first one it may
+    #: only have witnessed, so it takes two at least.
+    max_deliveries: int = Field(5, ge=2)
     #: Tasks after which a process of `asyncq worker` is replaced; None means never.
     max_tasks_per_child: int | None = Field(None, gt=0)
     #: KiB of resident memory above which it is replaced; None means never.

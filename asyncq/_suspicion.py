@@ -85,8 +85,8 @@ class Suspicion(Struct):
         return Suspicion(deaths=self.deaths, doubtful=self.doubtful)
 
     def convicts(self, most: int) -> bool:
-        """Whether these are too many deaths, of which `most` are. The first one it may only have witnessed."""
-        return len(self.deaths) >= max(most, 2)
+        """Whether these are too many deaths, as `most` are: at least 2, since it may only have witnessed the first."""
+        return len(self.deaths) >= most
 
 
 def conviction_key(task_id: str) -> str:

@@ -201,6 +201,11 @@ def test_the_constructors_keywords_are_the_settings() -> None:
     assert keywords == {*Settings.model_fields, *CELERY_NAMES.values()} - {"broker", "backend"}
 
 
+def test_one_death_convicts_nobody() -> None:
+    with pytest.raises(ConfigurationError, match="max_deliveries=: Input should be greater than or equal to 2"):
+        AsyncQ("shop", broker="memory://", max_deliveries=1)
+
+
 def test_a_source_of_the_wrong_kind_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="broker=: must be a URL, a broker, or a callable"):
         load_settings({"broker": 5})
