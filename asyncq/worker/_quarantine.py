@@ -66,8 +66,8 @@ class QuarantineCaller:
     async def _report_of(self, attempt: Attempt, begin: Begin) -> Report:
         suspicion = attempt.suspicion
         assert suspicion is not None  # noqa: S101 - nobody else is quarantined
-        # What is acknowledged before it runs can't run again.
-        new = not attempt.program.acks_late
+        # What is acknowledged before it runs can't run again, and what was convicted before will need a new one anyway.
+        new = not attempt.program.acks_late or len(suspicion.deaths) > 1
         while True:
             async with self._processes.process(new=new) as process:
                 try:
