@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Sequence
 from datetime import datetime
@@ -10,10 +11,14 @@ from msgspec import Struct
 
 from asyncq._brief import Brief
 from asyncq._flight import Flight, Stage
+from asyncq._operating._servers import Servers
 from asyncq._suspicion import Suspicion, read_files, write_suspicions
 from asyncq.driver import Broker, Clock, Coordination, ResultBackend, StoredResult, TagReleasing
-from asyncq.errors import DecodeError, TaskError, TimeLimitExceeded, WorkerLostError
+from asyncq.errors import BackendError, BrokerError, DecodeError, TaskError, TimeLimitExceeded, WorkerLostError
 from asyncq.protocol import READY_STATES, ResultRecord, decode_result, describe_exception, encode_result
+
+#: Seconds for what may be left undone.
+_IMPATIENCE = 3.0
 
 
 class Death(Struct, frozen=True, kw_only=True):
@@ -28,24 +33,32 @@ class Death(Struct, frozen=True, kw_only=True):
     culprit: int
 
 
-async def bury(
-    death: Death,
-    brief: Brief,
-    *,
-    broker: Broker,
-    backend: ResultBackend | None,
-    coordination: Coordination | None,
-    clock: Clock,
-) -> None:
-    """Put right what speaks against its tasks, tell of those that nobody will run again, then give the others back.
+async def bury(death: Death, brief: Brief, servers: Servers, *, clock: Clock, patient: bool = True) -> None:
+    """Put right what speaks against its tasks, then give them back, then tell of those that nobody will run again.
 
-    In this order, so that whoever receives one finds it put right. Any of it may be done twice. Raises BrokerError,
-    BackendError.
+    In this order, so that whoever receives one finds it put right. Where that can't be done, nothing is given back
+    unless one is not `patient` any more. Any of it may be done twice. Raises BrokerError, BackendError.
     """
-    if coordination is not None:
-        await _put_right(coordination, death)
-    if backend is not None:
-        await _tell_of_losses(backend, death, brief, clock)
+    if any(flight.stage is Stage.RUNNING for flight in death.flights):
+        await _put_right_if_possible(servers, death, patient=patient)
+    await _give_back(await servers.broker(), death)
+    lost = [flight for flight in death.flights if flight.stage is Stage.ACKNOWLEDGED and not flight.ignore_result]
+    if lost and (backend := await servers.backend()) is not None:
+        await _tell_of_losses(backend, lost, death, brief, clock)
+
+
+async def _put_right_if_possible(servers: Servers, death: Death, *, patient: bool) -> None:
+    try:
+        async with asyncio.timeout(None if patient else _IMPATIENCE):
+            coordination = await servers.coordination()
+            if coordination is not None:
+                await _put_right(coordination, death)
+    except (BackendError, BrokerError, TimeoutError):
+        if patient:
+            raise
+
+
+async def _give_back(broker: Broker, death: Death) -> None:
     ended = {flight.tag for flight in death.flights if flight.stage is Stage.CONCLUDED and flight.tag}
     await broker.release(death.node, ended=ended)
     if isinstance(broker, TagReleasing):
@@ -71,11 +84,10 @@ async def _put_right(coordination: Coordination, death: Death) -> None:
     await write_suspicions(coordination, changed)
 
 
-async def _tell_of_losses(backend: ResultBackend, death: Death, brief: Brief, clock: Clock) -> None:
+async def _tell_of_losses(
+    backend: ResultBackend, lost: Sequence[Flight], death: Death, brief: Brief, clock: Clock
+) -> None:
     """Store a failure for what was acknowledged before it ran: nobody will run it, and nobody shall wait for it."""
-    lost = [flight for flight in death.flights if flight.stage is Stage.ACKNOWLEDGED and not flight.ignore_result]
-    if not lost:
-        return
     stored = await backend.get([flight.task_id for flight in lost])
     records = [
         _record(flight, _error(flight, death), brief, clock)

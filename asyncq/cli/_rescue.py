@@ -10,19 +10,18 @@ import asyncio
 import base64
 import json
 import sys
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 
 from asyncq._brief import Brief, decode_brief
 from asyncq._clock import system_environment
-from asyncq._coordination import coordination_of
-from asyncq._drivers import make_backend, make_broker
 from asyncq._flight import Flight, Stage
 from asyncq._operating._burying import Death, bury
+from asyncq._operating._servers import Servers
 from asyncq._suspicion import Conviction, convict
-from asyncq.driver import Broker, ResultBackend
+from asyncq.driver import Environment
 from asyncq.errors import AsyncqError, ConfigurationError
 
 # `Any` below: commands as they come, from the supervisor alone.
@@ -32,39 +31,19 @@ _PATIENCE = 15.0
 
 
 class Rescue:
-    """The servers of a dead worker, opened when they are first needed, or before."""
+    """Does what it is told for one dead worker."""
 
-    def __init__(self, brief: Brief) -> None:
+    def __init__(self, brief: Brief, environment: Environment) -> None:
         self._brief = brief
-        self._environment = system_environment()
-        self._stack = AsyncExitStack()
-        self._servers: tuple[Broker, ResultBackend | None] | None = None
-
-    async def open(self) -> tuple[Broker, ResultBackend | None]:
-        """Raises BrokerError, BackendError, ConfigurationError."""
-        if self._servers is None:
-            brief, environment = self._brief, self._environment
-            broker = make_broker(brief.broker.config(brief, environment))
-            backend = None if brief.backend is None else make_backend(brief.backend.config(brief, environment))
-            async with AsyncExitStack() as stack:
-                for driver in (broker, backend):
-                    if driver is not None:
-                        stack.push_async_callback(driver.close)
-                        await driver.open()
-                self._stack = stack.pop_all()
-            self._servers = broker, backend
-        return self._servers
-
-    async def close(self) -> None:
-        await self._stack.aclose()
+        self._clock = environment.clock
+        self.servers = Servers(brief, environment)
 
     async def do(self, command: dict[str, Any]) -> None:
         """Do what is asked for. Raises what the servers raise, TimeoutError, and ValueError for no command."""
         async with asyncio.timeout(_PATIENCE):
-            broker, backend = await self.open()
-            coordination = coordination_of(backend, broker)
             match command["do"]:
                 case "convict":
+                    coordination = await self.servers.coordination()
                     if coordination is None:
                         raise ConfigurationError("neither the broker nor the result backend keeps convictions")
                     await convict(coordination, command["task_id"], Conviction(command["reason"], command["limit"]))
@@ -75,10 +54,8 @@ class Rescue:
                         suspect=command["suspect"],
                         culprit=command["culprit"],
                     )
-                    clock = self._environment.clock
-                    await bury(
-                        death, self._brief, broker=broker, backend=backend, coordination=coordination, clock=clock
-                    )
+                    patient = command.get("patient", True)
+                    await bury(death, self._brief, self.servers, clock=self._clock, patient=patient)
                 case unknown:
                     raise ValueError(f"no command: {unknown!r}")
 
@@ -91,14 +68,14 @@ def main() -> None:
     if brief is None:
         sys.exit("asyncq: a dead worker has left nothing that would lead to its servers")
     with asyncio.Runner() as runner:
-        rescue = Rescue(brief)
+        rescue = Rescue(brief, system_environment())
         try:
             with suppress(AsyncqError):  # the first command will say so
-                runner.run(rescue.open())  # before it is asked for: then it is urgent
+                runner.run(rescue.servers.broker())  # before it is asked for: then it is urgent
             for line in sys.stdin.buffer:
                 print(_answer(runner, rescue, line), flush=True)  # noqa: T201 - the answer
         finally:
-            runner.run(rescue.close())
+            runner.run(rescue.servers.close())
 
 
 def _answer(runner: asyncio.Runner, rescue: Rescue, line: bytes) -> str:

@@ -25,8 +25,8 @@ _PATIENCE = 20.0
 _FIRST_DELAY, _LONGEST_DELAY = 0.5, 30.0
 #: About three minutes. By then the leases have ended, and others do what is left to do.
 _ATTEMPTS = 10
-#: So many of them are made to convict: what is to be handed back waits for it.
-_CONVICTIONS = 4
+#: So many of them are made to put right what speaks against tasks: what is to be handed back waits for it.
+_PATIENT_ATTEMPTS = 4
 #: Seconds that a rescuer gets to end when there is nothing more to do.
 _FAREWELL = 5.0
 
@@ -73,7 +73,8 @@ class Rescue:
         """Have everything settled or handed back that the dead node held. It is the last command."""
         culprit = 0 if end.culprit is None else end.culprit.slot
         suspect = end.is_suspicious or self._verdict_is_lost
-        self._order({"do": "bury", "node": self._node, "flights": end.flights, "suspect": suspect, "culprit": culprit})
+        who = {"node": self._node, "flights": end.flights, "suspect": suspect, "culprit": culprit}
+        self._order({"do": "bury", **who, "patient": self._failures < _PATIENT_ATTEMPTS})
         self._complete = True
 
     def dismiss(self) -> None:
@@ -146,20 +147,22 @@ class Rescue:
             logger.error("Rescue of the tasks of %s failed: %s", self._node, reason, extra=self._fields)
             self._give_up()
             return
-        if self._failures == _CONVICTIONS and self._commands and self._commands[0]["do"] == "convict":
-            self._lose_verdict(reason)
+        if self._failures == _PATIENT_ATTEMPTS:
+            self._lose_patience(reason)
         delay = min(_FIRST_DELAY * 2 ** (self._failures - 1), _LONGEST_DELAY)
         self._next_at = now + delay
         text = "Rescue of the tasks of %s failed, trying again in %g s: %s"
         logger.warning(text, self._node, delay, reason, extra=self._fields)
 
-    def _lose_verdict(self, reason: str) -> None:
-        """The innocent have waited long enough for their neighbour's conviction."""
-        task_id = self._commands.popleft()["task_id"]
-        logger.error("Task %s could not be convicted: %s", task_id, reason, extra=self._fields | {"task_id": task_id})
-        self._verdict_is_lost = True
+    def _lose_patience(self, reason: str) -> None:
+        """The innocent have waited long enough for what is to be said of their neighbours."""
+        if self._commands and self._commands[0]["do"] == "convict":
+            task_id = self._commands.popleft()["task_id"]
+            fields = self._fields | {"task_id": task_id}
+            logger.error("Task %s could not be convicted: %s", task_id, reason, extra=fields)
+            self._verdict_is_lost = True
         for command in self._commands:
-            command["suspect"] = True
+            command |= {"suspect": command["suspect"] or self._verdict_is_lost, "patient": False}
 
     def _give_up(self) -> None:
         self._complete = True

@@ -86,6 +86,12 @@ async def test_a_rescue_that_fails_is_tried_again(tmp_path: Path) -> None:
     assert supervised.log.count("failed, trying again in") == 2
 
 
+async def test_what_is_handed_back_does_not_wait_for_ever_for_what_is_said_of_it(tmp_path: Path) -> None:
+    async with Supervision(tmp_path, "segfault", "steady", rescuer={"failures": 4}) as supervised:
+        await supervised.happened("dismissed")
+    assert [entry["command"]["patient"] for entry in supervised.entries("bury")] == [True] * 4 + [False]
+
+
 async def test_a_rescue_is_ended_before_the_supervisor_is(tmp_path: Path) -> None:
     async with Supervision(tmp_path, "steady", rescuer={"failures": 1}) as supervised:
         child = await supervised.happened("ready")

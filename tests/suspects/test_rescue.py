@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from asyncq._brief import Server, decode_brief, encode_brief
 from asyncq._flight import Stage
 from asyncq._suspicion import Conviction, Suspicion
 from suspects.kit import QUEUE, Kit, Watched, bury, rescue
 from waiting import until
 
 pytestmark = pytest.mark.slow
+
+
+def without_backend(raw: bytes) -> bytes:
+    """The brief of a worker whose backend is away."""
+    brief = decode_brief(raw)
+    assert brief is not None
+    away = Server(url="redis://127.0.0.1:1/0", options={}, tls=None)
+    return encode_brief(msgspec.structs.replace(brief, backend=away))
 
 
 async def test_what_a_dead_worker_ran_goes_back_at_once_and_is_suspect(kit: Kit) -> None:
@@ -59,6 +69,33 @@ async def test_a_quarantined_process_dies_with_its_worker(kit: Kit, task: str, a
         assert started.pid != worker.program.pid
         worker.program.kill()
         await until(lambda: not Path(f"/proc/{started.pid}/cmdline").exists())
+
+
+async def test_what_goes_back_does_not_need_the_backend(kit: Kit) -> None:
+    results = [await kit.send("innocent", 3600) for _ in range(2)]
+    async with Watched(kit, "first-1") as worker:
+        await until(lambda: kit.ledger.count("START") == 2)
+        worker.program.kill()
+        away = without_backend(worker.brief)
+        command = bury(worker, suspect=True)
+        # It is waited for at first, where something is to be said of a task.
+        [answer] = await rescue(away, command)
+        assert answer.startswith("failed: BackendConnectionError")
+        assert (await kit.broker.depth(QUEUE)).in_flight == 2
+        assert await rescue(away, command | {"patient": False}) == ["ok"]
+    depth = await kit.broker.depth(QUEUE)
+    assert (depth.ready, depth.in_flight) == (2, 0)
+    assert [await kit.file_of(result) for result in results] == [(None, None)] * 2
+
+
+async def test_a_dead_worker_that_ran_nothing_needs_no_backend(kit: Kit) -> None:
+    await kit.send("innocent", 3600)
+    async with Watched(kit, "first-1") as worker:
+        await until(lambda: kit.ledger.count("START") == 1)
+        worker.program.kill()
+        command = bury(worker, suspect=True) | {"flights": []}
+        assert await rescue(without_backend(worker.brief), command) == ["ok"]
+    assert (await kit.broker.depth(QUEUE)).ready == 1
 
 
 async def test_what_was_acknowledged_early_fails_and_what_had_ended_is_acknowledged(kit: Kit) -> None:
