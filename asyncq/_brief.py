@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct
 
+from asyncq._drivers import is_reply_url
 from asyncq.driver import DriverConfig, Environment
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Brief(Struct, frozen=True, kw_only=True):
 
     app: str
     broker: Server
-    #: None: results are kept nowhere.
+    #: None: results are kept nowhere, or sent as replies (`rpc://`).
     backend: Server | None
     #: Seconds.
     network_timeout: float
@@ -78,7 +79,8 @@ def brief_of(app: str, settings: Settings, *, now: float) -> Brief | None:
     if not isinstance(settings.broker, str) or not isinstance(settings.backend, str | None):
         return None
     backend = None
-    if settings.backend is not None:
+    # Replies go to whoever sent a task, and who that was stands in its message alone.
+    if settings.backend is not None and not is_reply_url(settings.backend):
         options = settings.result_backend_transport_options
         backend = Server(url=settings.backend, options=options, tls=settings.redis_backend_use_ssl)
     return Brief(

@@ -44,6 +44,10 @@ def test_drivers_can_be_made_of_it() -> None:
     assert "s3cret" not in repr(found)
 
 
+def test_replies_are_nothing_that_could_be_written_for_a_dead_worker() -> None:
+    assert read(broker="amqp://guest:guest@host//", backend="rpc://").backend is None
+
+
 def test_it_says_how_results_are_stored() -> None:
     found = read(
         broker="memory://",
