@@ -213,7 +213,9 @@ class Supervisor:
                 self._go_on(seat, after, end.achieved, code)
 
     def _bury(self, child: Child, ladder: StallLadder, end: End) -> None:
-        level = logging.DEBUG if end.is_explained else logging.ERROR
+        # That it didn't end in time was told; it is a loss to nobody when nothing was under way.
+        is_told = end.is_explained or (end.put_down and not end.flights)
+        level = logging.DEBUG if is_told else logging.ERROR
         how = "was killed" if child.is_killed else f"died: {describe_end(end.code)}"
         fields = child.log_fields | {"under_way": describe_flights(end.flights)}
         logger.log(level, "%s %s", child.node, how, extra=fields)

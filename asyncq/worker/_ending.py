@@ -25,7 +25,7 @@ from asyncq.worker._suspects import Suspects
 logger = logging.getLogger("asyncq.worker")
 
 #: Seconds that it may take to end at once, however much `kill_grace` there is; and the least, however little.
-_AT_ONCE, _LEAST = 1.0, 0.5
+_AT_ONCE, LEAST_GRACE = 1.0, 0.5
 
 # Shares of the time after which running tasks are cancelled: until when they may clean up, outcomes are stored,
 # deliveries and claims are given back. The rest is for closing connections, and for the interpreter.
@@ -62,7 +62,7 @@ class StopOrder:
 
     def grace(self, kill_grace: float) -> float:
         """Seconds for all that comes after draining."""
-        grace = max(kill_grace, _LEAST)
+        grace = max(kill_grace, LEAST_GRACE)
         return min(grace, _AT_ONCE) if self.at_once else grace
 
     def drain_until(self) -> float:

@@ -17,7 +17,7 @@ from asyncq.driver import Queue
 from asyncq.errors import BackendConnectionError, BrokerConnectionError, BrokerError
 from asyncq.worker._attempt import Attempt
 from asyncq.worker._backoff import Backoff
-from asyncq.worker._ending import StopOrder
+from asyncq.worker._ending import LEAST_GRACE, StopOrder
 from asyncq.worker._flow import LEAST_CONCLUDING, Flow, WorkerStats
 from asyncq.worker._parts import Parts
 from asyncq.worker._setup import WorkerSetup
@@ -124,7 +124,7 @@ class Worker:
             slots=4 * max(setup.concurrency, LEAST_CONCLUDING),
             stall_timeout=setup.stall_timeout,
             shutdown_timeout=setup.shutdown_timeout,
-            kill_grace=setup.kill_grace,
+            kill_grace=self._grace,
             brief=supervision.brief,
         )
         self._wear = Wear(
@@ -140,7 +140,7 @@ class Worker:
             return
         timeout = self._drain_timeout()
         logger.warning("This process shall be replaced: %s. What runs gets %g s to end", reason, round(timeout, 1))
-        self._flights.condemn(monotonic() + timeout + self._setup.kill_grace)
+        self._flights.condemn(monotonic() + timeout + self._grace)
         self._order.ask(timeout)
 
     @property
@@ -191,7 +191,7 @@ class Worker:
             watchdog=setup.stall_timeout if setup.watchdog else None,
         )
         if self._supervision is not None:
-            patience = setup.shutdown_timeout + setup.kill_grace
+            patience = setup.shutdown_timeout + self._grace
             watch.listen(self._supervision.control, self._obey, stall_timeout=setup.stall_timeout, patience=patience)
         stack.enter_context(watch)
 
@@ -200,6 +200,11 @@ class Worker:
 
     def _obey(self, now: bool) -> None:
         self.stop(now=now)
+
+    @property
+    def _grace(self) -> float:
+        """Seconds that others shall leave this process for its end, once what runs is cancelled."""
+        return max(self._setup.kill_grace, LEAST_GRACE)
 
     def _drain_timeout(self) -> float:
         """Seconds that what runs may go on in a condemned process."""

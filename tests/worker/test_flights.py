@@ -55,6 +55,16 @@ async def test_the_header_says_how_far_the_worker_is_and_what_it_was_told(bench:
         assert post.header.phase == Phase.STOPPING
 
 
+async def test_there_is_always_some_time_for_the_end(bench: Bench) -> None:
+    worker = bench.worker(kill_grace=0.0)
+    with Post(worker) as post:
+        assert post.header.kill_grace == 0.5
+        async with worker:
+            now = monotonic()
+            worker.condemn("a test")
+            assert post.header.drain_until >= now + 5.0 + 0.5
+
+
 async def test_a_task_stands_there_while_its_code_runs(bench: Bench) -> None:
     running, release = asyncio.Event(), asyncio.Event()
 
