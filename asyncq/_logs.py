@@ -10,7 +10,7 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple, TextIO
 
 #: What every record carries; whatever else it has came by `extra`.
 _STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -28,11 +28,37 @@ def configure_logging(
     `node` stands in every JSON event, and the shorter `label`, where several processes write to one terminal, in every
     line of text. Call it before the user's module is imported: what that sets up for itself then has the last word.
     """
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Stderr(LogSettings(level, format, node, label))
     handler.setFormatter(JsonFormatter(node) if format == "json" else TextFormatter(label))
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(level.upper())
+
+
+class LogSettings(NamedTuple):
+    """What `configure_logging` was called with, for another process that is to log alike."""
+
+    level: str
+    format: str
+    node: str | None
+    label: str | None
+
+    @classmethod
+    def of_this_process(cls) -> LogSettings | None:
+        """None where somebody else has set logging up."""
+        return next(
+            (handler.settings for handler in logging.getLogger().handlers if isinstance(handler, _Stderr)), None
+        )
+
+    def apply(self) -> None:
+        """Log in this process as they say."""
+        configure_logging(self.level, self.format, node=self.node, label=self.label)
+
+
+class _Stderr(logging.StreamHandler[TextIO]):
+    def __init__(self, settings: LogSettings) -> None:
+        super().__init__(sys.stderr)
+        self.settings = settings
 
 
 class TextFormatter(logging.Formatter):

@@ -20,6 +20,7 @@ from operator import attrgetter
 from types import FrameType
 from typing import Any, Protocol
 
+from asyncq._logs import LogSettings
 from asyncq.errors import EncodeError, RemoteTaskError, SoftTimeLimitExceeded
 
 # `Any` below: arguments and results of the user's functions.
@@ -31,13 +32,16 @@ _PR_SET_PDEATHSIG = 1
 SIZE = 8
 
 
-def serve(connection: socket.socket) -> None:
+def serve(connection: socket.socket, logs: LogSettings | None) -> None:
     """Read a pickled call, make it, answer by the pickle of `(value, None)` or `(None, exception)`; and again.
 
+    It logs as the worker does, where `asyncq worker` has set that up: by `logs`, before it imports code of the user's.
     Ends when the other end closes. Pickle is safe here: both ends are of one worker.
     """
     faulthandler.enable()  # says where a segmentation fault stood
     _die_with_parent()
+    if logs is not None:
+        logs.apply()
     for number in (signal.SIGINT, signal.SIGTERM):
         # Who stops a service may signal all of its processes; the worker decides. No SIG_IGN: programs that a task
         # starts would inherit it.

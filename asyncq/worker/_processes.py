@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar, TypeVarTuple, cast
 
+from asyncq._logs import LogSettings
 from asyncq.errors import EncodeError
 from asyncq.worker._process import SIZE, serve
 
@@ -91,7 +92,9 @@ class PooledProcess:
         self.ended: asyncio.Future[int] = self._loop.create_future()
         self._socket, theirs = socket.socketpair()
         with theirs:
-            self._process = _SPAWN.Process(target=serve, args=(theirs,), name="asyncq-task")
+            self._process = _SPAWN.Process(
+                target=serve, args=(theirs, LogSettings.of_this_process()), name="asyncq-task"
+            )
             self._process.start()
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         #: It was killed, or is of no use any more.

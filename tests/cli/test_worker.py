@@ -164,6 +164,31 @@ async def test_it_looks_for_garbage_seldom_unless_the_app_says_otherwise(shell: 
     assert (await shell.run("result", "shop:queue", task_id)).out == f"[{young}, true]\n"
 
 
+CHATTY = """
+import logging
+
+from asyncq import AsyncQ
+
+queue = AsyncQ("shop")
+
+
+@queue.task(executor="process")
+def talk() -> None:
+    logging.getLogger("shop").info("said in a process")
+    logging.getLogger("shop").debug("whispered in a process")
+"""
+
+
+async def test_the_process_of_a_task_logs_as_the_worker_does(shell: Shell) -> None:
+    shell.write("shop.py", CHATTY)
+    await shell.run("send", "shop:queue", "shop.talk")
+    done = await shell.run("worker", "shop:queue", "--burst", "--name", "blue", "--logformat", "json")
+    assert "whispered" not in done.err
+    [event] = [json.loads(line) for line in done.err.splitlines() if "said in a process" in line]
+    assert (event["level"], event["logger"]) == ("info", "shop")
+    assert event["node"].startswith("blue-1@")
+
+
 # -- the processes under it ----------------------------------------------------------------------------------------
 
 
