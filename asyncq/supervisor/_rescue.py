@@ -90,9 +90,15 @@ class Rescue:
             self._rescuer.kill()
             self._rescuer = None
 
-    def look(self, now: float) -> None:
+    @property
+    def is_at_work(self) -> bool:
+        """It has a process."""
+        return self._rescuer is not None
+
+    def look(self, now: float, *, may_start: bool = True) -> None:
         """Start the rescuer, take its answer, tell it what is next: whatever can be done without waiting."""
-        self._begin(now)
+        if may_start:
+            self._begin(now)
         self._listen(now)
         self._go_on(now)
 

@@ -31,7 +31,9 @@ _TICK = 0.2
 _SCAN = 0.5
 #: Seconds before a child is killed at which the rescuer is started: an end that takes that long has gone wrong.
 _FORESIGHT = 1.5
-#: Seconds that are left for rescues when all children are gone.
+#: Rescuers at a time: each loads drivers, when many children die the machine may have no memory to spare.
+_RESCUERS = 2
+#: Seconds that are left for rescues when all children are gone, and none of them comes to its end.
 _LAST_RESCUES = 5.0
 #: Exit code of a supervisor that can't do what it is there for.
 _FAILED = 1
@@ -250,15 +252,18 @@ class Supervisor:
         return rescue
 
     def _look_at_rescues(self, now: float) -> None:
-        for rescue in self._rescues:
-            rescue.look(now)
+        for rescue in sorted(self._rescues, key=lambda each: each.is_idle):  # what is only got ready comes last
+            working = sum(each.is_at_work for each in self._rescues)
+            rescue.look(now, may_start=working < _RESCUERS)
         self._rescues = [rescue for rescue in self._rescues if not rescue.is_over]
 
     def _finish_rescues(self, attendance: Attendance) -> None:
         """Nothing is left to supervise; what was begun for the dead is ended, in bounded time."""
-        until = self._clock() + _LAST_RESCUES
+        left, until = len(self._rescues), self._clock() + _LAST_RESCUES
         while self._rescues and self._clock() < until:
             self._turn(attendance)
+            if len(self._rescues) < left:  # the others wait for their turn
+                left, until = len(self._rescues), self._clock() + _LAST_RESCUES
         for rescue in self._rescues:
             if not rescue.is_idle:
                 self._exit_code = self._exit_code or _FAILED
