@@ -93,13 +93,13 @@ async def test_what_is_handed_back_does_not_wait_for_ever_for_what_is_said_of_it
 
 
 async def test_rescuers_come_two_at_a_time(tmp_path: Path) -> None:
-    rescuer = {"failures": 5, "silent": True}
-    async with Supervision(tmp_path, "steady", processes=5, rescuer=rescuer) as supervised:
-        await supervised.happened("ready", times=5)
+    rescuer = {"failures": 4, "silent": True}
+    async with Supervision(tmp_path, "steady", processes=4, rescuer=rescuer) as supervised:
+        await supervised.happened("ready", times=4)
         for entry in supervised.entries("ready"):
             os.kill(entry["pid"], signal.SIGKILL)
         await supervised.happened("bury", times=2)
-        await supervised.happened("ready", times=10)
+        await supervised.happened("ready", times=8)
         supervised.signal(signal.SIGTERM)
         assert await supervised.ended() == 1
     assert len(supervised.entries("started")) == 2
