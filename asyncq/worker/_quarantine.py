@@ -7,7 +7,6 @@ import logging
 from collections.abc import Callable
 
 from asyncq._definition import TaskDefinition
-from asyncq._suspicion import Suspicion
 from asyncq.errors import WorkerLostError
 from asyncq.worker._attempt import Attempt
 from asyncq.worker._calls import Begin, Caller, Value
@@ -68,6 +67,7 @@ class QuarantineCaller:
         assert suspicion is not None  # noqa: S101 - nobody else is quarantined
         # What is acknowledged before it runs can't run again, and what was convicted before will need a new one anyway.
         new = not attempt.program.acks_late or len(suspicion.deaths) > 1
+        unproved: list[str] = []
         while True:
             async with self._processes.process(new=new) as process:
                 try:
@@ -75,7 +75,11 @@ class QuarantineCaller:
                     if attempt.started_at is None:
                         suspicion.isolated = True
                         await begin(attempt)
-                    return await self._run(process, attempt, suspicion)
+                    return await self._run(process, attempt, unproved)
+                except ProcessDied as died:
+                    # It was alone, so that was its doing; and then the death before, in company, was as well.
+                    suspicion.deaths += [*unproved, f"{died} in quarantine"]
+                    raise FoundElsewhere(Crashed(WorkerLostError(str(died)))) from None
                 except _ProvesNothing as died:
                     logger.warning(
                         "%s runs again: %s, and others had run in it", attempt, died, extra=attempt.log_fields()
@@ -95,7 +99,8 @@ class QuarantineCaller:
         if not found:
             raise _NotIsolated("there is no task under its name")
 
-    async def _run(self, process: PooledProcess, attempt: Attempt, suspicion: Suspicion) -> Report:
+    async def _run(self, process: PooledProcess, attempt: Attempt, unproved: list[str]) -> Report:
+        """Raises ProcessDied when that was this task's doing; else its death is added to `unproved`."""
         fn = attempt.program.definition.fn
         suspect = Suspect(
             module=fn.__module__,
@@ -109,9 +114,9 @@ class QuarantineCaller:
             return await process.run(run_suspect, suspect)
         except ProcessDied as died:
             if used:
+                unproved.append(f"{died} in quarantine")
                 raise _ProvesNothing(str(died)) from None
-            suspicion.deaths.append(f"{died} in quarantine")
-            raise FoundElsewhere(Crashed(WorkerLostError(str(died)))) from None
+            raise
         except Exception as error:
             # What the task raises is in the report: this was the app, which could be set up before.
             logger.exception("%s can't be run in quarantine now", attempt, extra=attempt.log_fields())

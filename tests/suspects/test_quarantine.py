@@ -10,7 +10,7 @@ import pytest
 
 from asyncq._cores import usable_cores
 from asyncq._suspicion import Suspicion
-from asyncq.errors import TimeLimitExceeded
+from asyncq.errors import TimeLimitExceeded, WorkerLostError
 from asyncq.protocol import decode_result
 from suspects.kit import QUEUE, Kit
 from waiting import Gate, until
@@ -129,6 +129,18 @@ async def test_what_a_suspect_leaves_behind_is_not_the_next_ones_fault(
         assert worker.stop() == 0
     assert kit.ledger.runs("START")[after.id] == 2
     assert await kit.dead() == []
+
+
+async def test_a_death_in_company_counts_once_another_one_alone_has_proved_it(kit: Kit) -> None:
+    before = [await kit.send_again("innocent", deaths=["a crowd"]) for _ in range(max(2, usable_cores()))]
+    poison = await kit.send_again("exits", deaths=["a crowd"])
+    async with kit.worker() as worker:
+        with pytest.raises(WorkerLostError):
+            await poison.get(40)
+        assert worker.stop() == 0
+    assert kit.ledger.count("END") == len(before)
+    # The first of them in a process that an innocent had used; with the crowd's death it makes five.
+    assert kit.ledger.runs("START")[poison.id] == 4
 
 
 async def test_a_stop_puts_back_what_spoke_against_those_that_it_interrupts(kit: Kit) -> None:
