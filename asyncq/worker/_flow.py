@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 
 from msgspec import Struct
 
@@ -96,6 +97,8 @@ class Flow:
         #: Ended, and not yet stored and published.
         self.concluding = 0
         self._concurrency = concurrency
+        #: How many may run at a time at most, whoever asks for more.
+        self.most_at_a_time = sys.maxsize
         # A batch that is being stored, and one that gathers meanwhile: with less, taking would wait for storing.
         self._most_concluding = 2 * max(concurrency, LEAST_CONCLUDING)
         self._changed = asyncio.Event()
@@ -106,7 +109,8 @@ class Flow:
         return self._concurrency
 
     def resize(self, concurrency: int) -> None:
-        """Let another number run at a time. What runs beyond it ends by itself."""
+        """Let another number run at a time, `most_at_a_time` at most. What runs beyond it ends by itself."""
+        concurrency = min(concurrency, self.most_at_a_time)
         self._concurrency = concurrency
         self._most_concluding = 2 * max(concurrency, LEAST_CONCLUDING)
         self.prefetch.resize(concurrency)

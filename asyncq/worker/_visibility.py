@@ -80,8 +80,8 @@ class Visibility:
             logger.info("Told to stop by remote control")
             self._stop()
         elif command.amount is not None and command.amount >= 1:
-            logger.info("Told to run %d tasks at a time by remote control", command.amount)
             self._flow.resize(command.amount)
+            logger.info("Told to run %d tasks at a time by remote control: %d", command.amount, self._flow.concurrency)
 
     def _presence(self) -> Presence:
         monotonic, wall = self._clock.monotonic(), self._clock.wall()

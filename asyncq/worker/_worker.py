@@ -29,6 +29,9 @@ logger = logging.getLogger("asyncq.worker")
 
 #: Seconds that a condemned process may drain at most, where nobody says how long.
 _LONGEST_DRAIN = 300.0
+#: Tasks at a time that the flight table has room for, however few there are at first: nothing is paid for slots that
+#: nobody uses. And slots for each: one that runs, two that are concluded, one that is settled.
+_MOST_AT_A_TIME, _SLOTS = 1000, 4
 
 
 class Worker:
@@ -119,9 +122,12 @@ class Worker:
         """Tell a supervisor how it goes, and do what it says. To be called before the start."""
         setup = self._setup
         self._supervision = supervision
+        # Concurrency may be raised later, and what has no slot can neither be convicted nor told of when it is lost.
+        most = max(setup.concurrency, LEAST_CONCLUDING, _MOST_AT_A_TIME)
+        self._flow.most_at_a_time = most
         self._flights = FlightRecorder(
             supervision.table,
-            slots=4 * max(setup.concurrency, LEAST_CONCLUDING),
+            slots=_SLOTS * most,
             stall_timeout=setup.stall_timeout,
             shutdown_timeout=setup.shutdown_timeout,
             kill_grace=self._grace,

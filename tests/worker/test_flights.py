@@ -129,6 +129,25 @@ async def test_whose_code_the_loop_runs_is_known_in_every_step(bench: Bench, sof
     assert all(marked == own for marked, own in seen)
 
 
+async def test_there_is_a_slot_for_each_when_more_may_run_than_at_the_start(bench: Bench) -> None:
+    release = asyncio.Event()
+
+    async def waits() -> None:
+        await release.wait()
+
+    bench.task(waits)
+    worker = bench.worker(concurrency=1)
+    with Post(worker) as post:
+        async with worker:
+            worker._flow.resize(10_000)  # as by remote control
+            assert worker.concurrency == 1000
+            for _ in range(200):
+                await bench.send("waits")
+            await reaches(lambda: len(post.flights) == 200)
+            release.set()
+            await bench.until(lambda depth: (depth.ready, depth.in_flight) == (0, 0))
+
+
 async def test_threads_that_work_are_counted_until_they_really_end(bench: Bench) -> None:
     working, release = threading.Event(), threading.Event()
 
