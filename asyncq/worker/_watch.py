@@ -12,7 +12,7 @@ import selectors
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -87,6 +87,8 @@ class LoopWatch:
         self._end_at = math.inf
         #: Monotonic seconds of the last beat; the last one that was told of as the beginning of a silence.
         self._turned_at = self._told_of = 0.0
+        #: Monotonic seconds of the thread's last turn.
+        self._looked_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._thread = threading.Thread(target=self._watch, name="asyncq watch", daemon=True)
 
@@ -143,37 +145,44 @@ class LoopWatch:
             selector.register(self._woken, selectors.EVENT_READ)
             if self._control is not None:
                 selector.register(self._control.descriptor, selectors.EVENT_READ)
-            looked_at = self._clock.monotonic()
-            while True:
-                ready = {key.fd for key, _ in selector.select(_LOOK)}
-                if self._woken in ready:
-                    return
-                now = self._clock.monotonic()
-                if self._on_turn is not None:
-                    self._on_turn()
-                if self._control is not None and self._control.descriptor in ready and not self._hear(self._control):
-                    selector.unregister(self._control.descriptor)
-                    self._end_at = now + self._control.patience
-                if now >= self._end_at:
-                    faulthandler.dump_traceback(file=_STDERR)
-                    os._exit(1)
-                # Whoever stops this thread (a debugger, SIGSTOP, a call that holds the interpreter) stops the loop as
-                # well: that says nothing about what the loop does now.
-                if now - looked_at < 2 * _LOOK:
-                    self._look(now)
-                looked_at = now
+            self._looked_at = self._clock.monotonic()
+            while self._woken not in (ready := {key.fd for key, _ in selector.select(_LOOK)}):
+                try:
+                    self._watch_once(selector, ready)
+                except Exception:  # without this thread nobody would hear the supervisor
+                    with contextlib.suppress(Exception):  # a filter of the user's may be what has failed
+                        logger.exception("The watch over the event loop has failed, and goes on")
 
-    def _hear(self, control: _Control) -> bool:
-        """Do what the supervisor says; return False when it has died."""
-        words = os.read(control.descriptor, 64)
+    def _watch_once(self, selector: selectors.BaseSelector, ready: Collection[int]) -> None:
+        now = self._clock.monotonic()
+        # Whoever stops this thread (a debugger, SIGSTOP, a call that holds the interpreter) stops the loop as well:
+        # that says nothing about what the loop does now.
+        was_stopped = now - self._looked_at >= 2 * _LOOK
+        self._looked_at = now
+        if self._on_turn is not None:
+            self._on_turn()
+        control = self._control
+        if control is not None and control.descriptor in ready:
+            words = os.read(control.descriptor, 64)
+            if not words:
+                selector.unregister(control.descriptor)
+                self._end_at = now + control.patience
+            self._hear(words, control)
+        if now >= self._end_at:
+            faulthandler.dump_traceback(file=_STDERR)
+            os._exit(1)
+        if not was_stopped:
+            self._look(now)
+
+    def _hear(self, words: bytes, control: _Control) -> None:
+        """Do what the supervisor says; it says nothing when it has died."""
         for word in words or b"T":
             with contextlib.suppress(RuntimeError):  # the loop was closed: there is nothing left to stop
                 self._loop.call_soon_threadsafe(control.obey, word == ord("N"))
         if not words:
-            logger.warning("The supervisor is gone: finishing what runs, then ending")
             faulthandler.dump_traceback_later(control.stall_timeout, exit=True, file=_STDERR)
             self._watchdog = control.stall_timeout
-        return bool(words)
+            logger.warning("The supervisor is gone: finishing what runs, then ending")
 
     def _look(self, now: float) -> None:
         since = self._turned_at
