@@ -34,6 +34,8 @@ class CaseFiles:
         self._away_until = 0.0
         self._starting: list[tuple[Attempt, asyncio.Future[None]]] = []
         self._wanted = asyncio.Event()
+        #: Ids of tasks that were put down as running here, and have not ended.
+        self._here: set[str] = set()
         #: Something was ever read: as long as nothing was, there is nothing to put right.
         self.in_use = False
 
@@ -49,12 +51,22 @@ class CaseFiles:
             return None
         if self._backoff.reset():
             logger.info("What is known of deliveries that come again can be read again")
-        return known
+        return [
+            (conviction, self._without_own(attempt, suspicion))
+            for attempt, (conviction, suspicion) in zip(attempts, known, strict=True)
+        ]
+
+    def _without_own(self, attempt: Attempt, suspicion: Suspicion | None) -> Suspicion | None:
+        """A run of it that goes on here has lost its lease, while the machine slept for example, and is no death."""
+        if suspicion is not None and suspicion.node == self._node and attempt.message.id in self._here:
+            return suspicion.at_rest()
+        return suspicion
 
     async def begin(self, attempt: Attempt) -> None:
         """Put down that it runs here, with others that start at this moment."""
         if attempt.suspicion is not None:
             attempt.suspicion.node = self._node
+            self._here.add(attempt.message.id)
             done = asyncio.get_running_loop().create_future()
             self._starting.append((attempt, done))
             self._wanted.set()
@@ -68,6 +80,7 @@ class CaseFiles:
             attempt = conclusion.attempt
             if attempt is None or attempt.suspicion is None:
                 continue
+            self._here.discard(attempt.message.id)
             if conclusion.state in _TO_COME_AGAIN:
                 kept.append((attempt.message.id, attempt.suspicion.at_rest()))
             else:
@@ -85,6 +98,7 @@ class CaseFiles:
 
     async def withdraw(self, attempts: Sequence[Attempt]) -> None:
         """The leases of these were lost, and they have ended all the same: nobody shall presume a death."""
+        self._here.difference_update(attempt.message.id for attempt in attempts)
         try:
             for attempt in attempts:
                 if attempt.suspicion is not None and attempt.suspicion.node:

@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from asyncq._suspicion import Suspicion, write_suspicions
-from asyncq.driver import ConsumerOptions, Queue
+from asyncq.driver import Consumer, ConsumerOptions, Queue
 from suspects.kit import LEASE, QUEUE, Kit
 from waiting import until
 
@@ -46,11 +46,7 @@ async def test_a_worker_that_slept_past_its_lease_takes_back_what_it_put_down(ki
         await until(lambda: kit.ledger.count("START") == 1)
         os.kill(sleeper.pid, signal.SIGSTOP)
 
-        async def is_rescued() -> bool:
-            await other.maintain()
-            return (await kit.broker.depth(QUEUE)).in_flight == 0
-
-        await until(is_rescued)
+        await until(lambda: _is_rescued(kit, other))
         [_] = await other.receive(1)
         _, put_down = await kit.file_of(result)
         assert put_down is not None
@@ -63,3 +59,26 @@ async def test_a_worker_that_slept_past_its_lease_takes_back_what_it_put_down(ki
         await until(is_taken_back)
         sleeper.kill()
     await other.close()
+
+
+async def test_a_worker_that_slept_and_receives_its_own_task_again_presumes_no_death(kit: Kit) -> None:
+    result = await kit.send_again("innocent", 3600, deaths=["a crowd"])
+    other = kit.broker.consume([Queue(name=QUEUE)], ConsumerOptions(node="other@host", lease=LEASE))
+    async with kit.worker(lease=1.0, name="sleeper") as sleeper:
+        await until(lambda: kit.ledger.count("START") == 1)
+        os.kill(sleeper.pid, signal.SIGSTOP)
+        await until(lambda: _is_rescued(kit, other))
+        os.kill(sleeper.pid, signal.SIGCONT)
+        await until(lambda: kit.ledger.count("START") == 2)
+        _, suspicion = await kit.file_of(result)
+        assert suspicion is not None
+        assert suspicion.node.startswith("sleeper@")
+        assert suspicion.deaths == ["a crowd"]
+        sleeper.kill()
+    await other.close()
+
+
+async def _is_rescued(kit: Kit, other: Consumer) -> bool:
+    """Whether the lease has ended, and the message is back on its queue."""
+    await other.maintain()
+    return (await kit.broker.depth(QUEUE)).in_flight == 0
