@@ -209,10 +209,6 @@ class FlightRecorder:
         self.set_phase(Phase.CONDEMNED)
         self.condemned = True
 
-    def set_on_loop(self, slot: int) -> None:
-        """The loop runs this task's code from now on; 0: nobody's."""
-        self.on_loop[0] = slot
-
     def suspect(self, slot: int) -> None:
         """A silent loop was found to run this task's code, in a part that nobody drives (a child task, a callback)."""
         if not self.on_loop[0]:
@@ -286,10 +282,6 @@ class FlightRecorder:
         """Tasks have come to an end."""
         self.ended += number
         _COUNTER.pack_into(self._memory, _ENDED, self.ended)
-
-    def close(self) -> None:
-        self.on_loop.release()
-        self._memory.close()
 
 
 def read_header(descriptor: int) -> Header | None:

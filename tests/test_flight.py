@@ -29,10 +29,8 @@ def table() -> Generator[int]:
 
 
 @pytest.fixture
-def recorder(table: int) -> Generator[FlightRecorder]:
-    recorder = make(table)
-    yield recorder
-    recorder.close()
+def recorder(table: int) -> FlightRecorder:
+    return make(table)
 
 
 def make(table: int, *, slots: int = 3, brief: bytes = b"") -> FlightRecorder:
@@ -61,7 +59,7 @@ def test_nothing_stands_there_before_the_child_has_begun(table: int) -> None:
 def test_the_header_says_what_the_worker_says(table: int, recorder: FlightRecorder) -> None:
     recorder.beat()
     recorder.beat()
-    recorder.set_on_loop(2)
+    recorder.on_loop[0] = 2
     recorder.count_ended(3)
     recorder.count_ended()
     recorder.set_phase(Phase.READY)
@@ -143,7 +141,7 @@ def test_the_brief_stands_behind_the_slots(table: int) -> None:
     recorder = make(table, brief=b"who and where")
     enter(recorder)
     assert read_brief(table) == b"who and where"
-    recorder.close()
+    del recorder
     assert read_brief(table) == b"who and where"
 
 

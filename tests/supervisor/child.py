@@ -179,7 +179,7 @@ def block(child: Child) -> NoReturn:
     child.begin(table, "neighbour")
     culprit = child.begin(table, "culprit", deadline=time.monotonic() + 0.5)
     table.beat()
-    table.set_on_loop(culprit)
+    table.on_loop[0] = culprit
     time.sleep(3600)
     sys.exit(0)
 
@@ -189,7 +189,7 @@ def hold_interpreter(child: Child) -> NoReturn:
     table = child.get_ready()
     child.begin(table, "guilty")
     table.count_threads(1)
-    table.set_on_loop(child.begin(table, "innocent", deadline=time.monotonic() + 0.5))
+    table.on_loop[0] = child.begin(table, "innocent", deadline=time.monotonic() + 0.5)
     time.sleep(3600)
     sys.exit(0)
 
@@ -206,7 +206,7 @@ def stagger(child: Child) -> NoReturn:
     """The loop stands still for as long as one begins to worry, and goes on."""
     table = child.get_ready()
     slot = child.begin(table, "slow", deadline=time.monotonic() + 3600)
-    table.set_on_loop(slot)
+    table.on_loop[0] = slot
     time.sleep(2.0)
     child.write("went on")
     child.work(table)
