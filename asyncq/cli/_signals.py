@@ -10,12 +10,12 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from asyncq._stop_signals import STOPPING, means_at_once
+
 if TYPE_CHECKING:
     from asyncq.worker import Worker
 
 logger = logging.getLogger(__name__)
-
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 
 @contextmanager
@@ -26,27 +26,24 @@ def stopped_by_signals(worker: Worker) -> Generator[None]:
     for hosts that can't send another signal.
     """
     loop = asyncio.get_running_loop()
-    impatient = {signal.SIGQUIT}
-    if os.environ.get("REMAP_SIGTERM") == "SIGQUIT":
-        impatient.add(signal.SIGTERM)
     asked = False
 
     def stop(number: int) -> None:
         nonlocal asked
-        name = signal.Signals(number).name
+        name, at_once = signal.Signals(number).name, means_at_once(number, os.environ)
         if asked:
             logger.warning("%s again: stopping at once", name)
-        elif number in impatient:
+        elif at_once:
             logger.warning("%s: stopping at once", name)
         else:
             logger.info("%s: taking nothing new, finishing what runs; once more stops at once", name)
-        worker.stop(now=asked or number in impatient)
+        worker.stop(now=asked or at_once)
         asked = True
 
-    for number in _SIGNALS:
+    for number in STOPPING:
         loop.add_signal_handler(number, stop, number)
     try:
         yield
     finally:
-        for number in _SIGNALS:
+        for number in STOPPING:
             loop.remove_signal_handler(number)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 
+from asyncq.supervisor._delays import doubling
+
 __all__ = ["CrashLoop", "CrashLoopBreaker"]
 
 #: Seconds until a restart: at first, and at most.
@@ -36,7 +38,7 @@ class CrashLoopBreaker:
         self._fruitless.append(now)
         if len(self._fruitless) == _DEATHS and now - self._fruitless[0] <= _WINDOW:
             raise CrashLoop(f"{_DEATHS} processes were gone within {_WINDOW:.0f} s before any task ended")
-        return min(_FIRST_DELAY * 2 ** (self._in_a_row - 1), _LONGEST_DELAY)
+        return doubling(self._in_a_row, _FIRST_DELAY, _LONGEST_DELAY)
 
     def reset(self) -> None:
         """What happened so far doesn't count any more."""

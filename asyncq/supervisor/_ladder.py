@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds before the verdict at which the rescuer is started: it imports drivers, and shall be there in time.
 _FORESIGHT = 3.0
+#: The same before the end of the time that a child has to drain: if it takes that long, something has gone wrong.
+_FORESIGHT_OF_END = 1.5
 #: Seconds that the verdict may take to become known; then the child is killed all the same.
 _CONVICTION = 5.0
 #: Seconds for the child to write where its threads stand.
@@ -49,9 +51,9 @@ class StallLadder:
     def has_killed(self) -> bool:
         return self._step is _Step.KILLED
 
-    def expect_end(self) -> None:
-        """The child's time runs out, and it may have to be killed: have the rescuer ready."""
-        if not self._is_expected:
+    def expect_end(self, left: float) -> None:
+        """The child has so many seconds left. When they run out it may have to be killed: have the rescuer ready."""
+        if left < _FORESIGHT_OF_END and not self._is_expected:
             self._is_expected = True
             self.rescue = self.rescue or self._open_rescue(self._child)
 

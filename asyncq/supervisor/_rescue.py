@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from asyncq._flight import Flight, Header
+from asyncq.supervisor._delays import doubling
 from asyncq.supervisor._judgement import End
 from asyncq.supervisor._rescuer import Rescuer
 
@@ -155,7 +156,7 @@ class Rescue:
             return
         if self._failures == _PATIENT_ATTEMPTS:
             self._lose_patience(reason)
-        delay = min(_FIRST_DELAY * 2 ** (self._failures - 1), _LONGEST_DELAY)
+        delay = doubling(self._failures, _FIRST_DELAY, _LONGEST_DELAY)
         self._next_at = now + delay
         text = "Rescue of the tasks of %s failed, trying again in %g s: %s"
         logger.warning(text, self._node, delay, reason, extra=self._fields)

@@ -4,23 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Mapping
 from types import FrameType, TracebackType
 from typing import Self
 
-__all__ = ["STOPPING", "Signals", "means_at_once"]
+from asyncq._stop_signals import STOPPING
 
-#: Those that ask for the end.
-STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
-
-
-def means_at_once(number: int, environment: Mapping[str, str]) -> bool:
-    """Whether the first such signal already means not to wait for what runs.
-
-    `REMAP_SIGTERM=SIGQUIT` is how Heroku users tell a Celery worker that SIGTERM means SIGQUIT.
-    """
-    remapped = number == signal.SIGTERM and environment.get("REMAP_SIGTERM") == "SIGQUIT"
-    return remapped or number == signal.SIGQUIT
+__all__ = ["Signals"]
 
 
 class Signals:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 
 from asyncq._flight import Header, Phase
+from asyncq._stop_signals import STOPPING, means_at_once
 from asyncq.supervisor._breaker import CrashLoop, CrashLoopBreaker
 from asyncq.supervisor._child import Child, describe_end, describe_flights
 from asyncq.supervisor._config import SupervisorConfig
@@ -19,7 +20,7 @@ from asyncq.supervisor._reaper import Change, Happened, Reaper
 from asyncq.supervisor._reload import SourceWatch
 from asyncq.supervisor._rescue import Rescue
 from asyncq.supervisor._rescuer import Rescuer
-from asyncq.supervisor._signals import STOPPING, Signals, means_at_once
+from asyncq.supervisor._signals import Signals
 
 __all__ = ["Supervisor"]
 
@@ -29,8 +30,6 @@ logger = logging.getLogger(__name__)
 _TICK = 0.2
 #: Seconds from one look at the source files to the next.
 _SCAN = 0.5
-#: Seconds before a child is killed at which the rescuer is started: an end that takes that long has gone wrong.
-_FORESIGHT = 1.5
 #: Rescuers at a time: each loads drivers, when many children die the machine may have no memory to spare.
 _RESCUERS = 2
 #: Seconds that are left for rescues when all children are gone, and none of them comes to its end.
@@ -149,8 +148,7 @@ class Supervisor:
             self._replace_worn_out(child, header)
             self._ladders[child].climb(header, now)
         left = child.deadline(header) - now
-        if left < _FORESIGHT:
-            self._ladders[child].expect_end()
+        self._ladders[child].expect_end(left)
         if left < 0 and not child.is_killed:
             logger.warning("%s does not end in time: killing it", child.node, extra=child.log_fields)
             child.kill()

@@ -30,6 +30,7 @@ def test_it_imports_the_standard_library_the_flight_table_and_the_log_alone() ->
         "asyncq",
         "asyncq._flight",
         "asyncq._logs",
+        "asyncq._stop_signals",
     }
     assert {name.partition(".")[0] for name in loaded} <= {"asyncq", *sys.stdlib_module_names}
     # What takes long to import, and is of no use here.
