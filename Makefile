@@ -27,14 +27,14 @@ demo: $(STAMP)  ## Real work on the embedded default: fetched pages and thumbnai
 	@$(BIN)/python -m examples.demo
 
 test: $(STAMP)  ## The whole test suite
-	@scripts/redis-server.sh
-	@scripts/rabbitmq-server.sh
+	@scripts/server.sh redis-server
+	@scripts/server.sh rabbitmq-server
 	@scripts/moto.sh
 	@$(BIN)/pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 soak: $(STAMP)  ## The long forms of the tests that have one, and their figures: an hour
-	@scripts/redis-server.sh
-	@scripts/rabbitmq-server.sh
+	@scripts/server.sh redis-server
+	@scripts/server.sh rabbitmq-server
 	@$(BIN)/pytest -m soak $(ARGS)
 
 check: $(STAMP)  ## Lint, formatting, types, import rules
@@ -48,7 +48,7 @@ docs: $(STAMP)  ## Run the code in the docs, follow their links
 	@$(BIN)/pytest -q tests/docs $(ARGS)
 
 bench: $(BENCH_STAMP)  ## Figures beside Celery and taskiq, in the same run
-	@scripts/redis-server.sh
+	@scripts/server.sh redis-server
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 clean:  ## Remove .venv and whatever the tools left behind

@@ -320,7 +320,7 @@ def _rabbitmq(name: str) -> str:
     """One of RabbitMQ's programs. Debian has wrappers on PATH, which change the user and run in its folder."""
     found = shutil.which(name, path=f"/usr/lib/rabbitmq/bin:{os.environ['PATH']}")
     if found is None:
-        raise FileNotFoundError(f"{name} is missing: scripts/rabbitmq-server.sh installs it")
+        raise FileNotFoundError(f"{name} is missing: scripts/server.sh rabbitmq-server installs it")
     return found
 
 
