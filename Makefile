@@ -3,8 +3,9 @@
 BIN := .venv/bin
 STAMP := .venv/.installed
 BENCH_STAMP := .venv/.installed-bench
-#: Test processes side by side, and more words for pytest: `make test ARGS="-k sqlite -x"`.
-JOBS ?= 2
+#: Test processes side by side (more than two cores have: most of them wait), and more words for pytest:
+#: `make test ARGS="-k sqlite -x"`.
+JOBS ?= 3
 ARGS ?=
 
 .DEFAULT_GOAL := help

@@ -187,7 +187,8 @@ class Shell:
 
 
 async def _kill(process: asyncio.subprocess.Process) -> None:
-    """No process outlives its test, and its pipes are closed."""
+    """No process outlives its test, and its pipes are closed: they may be a little later than the process is gone."""
     if process.returncode is None:
         process.kill()
+    async with asyncio.timeout(PATIENCE):
         await process.communicate()
