@@ -100,7 +100,7 @@ async def test_a_transaction_is_all_or_nothing_and_tells_what_was_refused_late(l
 
 
 async def test_a_script_is_loaded_when_the_server_does_not_know_it(link: Link, client: Client) -> None:
-    script = Script("count", "return redis.call('INCR', KEYS[1]) + ARGV[1]")
+    script = Script("count", b"return redis.call('INCR', KEYS[1]) + ARGV[1]")
 
     assert await link.run(script, ["counter"], [10]) == 11
     client.script_flush()
@@ -109,9 +109,9 @@ async def test_a_script_is_loaded_when_the_server_does_not_know_it(link: Link, c
 
 async def test_a_wrong_script_is_a_refusal(link: Link) -> None:
     with pytest.raises(BrokerError):
-        await link.run(Script("bad", "return ("), [], [])
+        await link.run(Script("bad", b"return ("), [], [])
     with pytest.raises(BrokerError):
-        await link.run(Script("failing", "return redis.call('NOSUCH')"), [], [])
+        await link.run(Script("failing", b"return redis.call('NOSUCH')"), [], [])
     assert await link.call("PING") == b"PONG"
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from functools import cache
 from hashlib import sha1
-from importlib.resources import files
 
 from asyncq.driver import BackendCapabilities, DriverConfig, StoredResult
 from asyncq_backends._records import status_of
@@ -14,8 +12,8 @@ from asyncq_brokers._clients.redis import (
     BACKEND_ERRORS,
     Link,
     RedisCoordination,
-    Script,
     check_server,
+    load_scripts,
     read_backend_config,
 )
 
@@ -27,6 +25,8 @@ __all__ = ["RedisBackend"]
 _BATCH = 500
 
 _CAPABILITIES = BackendCapabilities(shared=True, push=True, max_record_bytes=512 * 1024 * 1024)
+
+_STORE = load_scripts("asyncq_backends.redis")["store"]
 
 #: What the script answers.
 _STORED, _SUCCEEDED, _OPAQUE = 1, 0, 2
@@ -61,7 +61,6 @@ class RedisBackend:
         return self._listener.followed
 
     async def open(self) -> None:
-        _store_script()  # now: when tasks have taken every descriptor, no file can be opened any more
         await check_server(self._link)
 
     async def close(self) -> None:
@@ -102,7 +101,7 @@ class RedisBackend:
                 result = results[position]
                 life = "" if result.expires is None else str(max(1, round(result.expires * 1000)))
                 arguments += (result.record, life, seen)
-            answers: list[int] = await self._link.run(_store_script(), [self._none, *keys], arguments)
+            answers: list[int] = await self._link.run(_STORE, [self._none, *keys], arguments)
             opaque: list[int] = []
             for position, answer in zip(wanted, answers, strict=True):
                 outcome[position] = answer == _STORED
@@ -125,8 +124,3 @@ class RedisBackend:
             elif status_of(value) != "SUCCESS":
                 wanted[position] = sha1(value, usedforsecurity=False).hexdigest()
         return wanted
-
-
-@cache
-def _store_script() -> Script:
-    return Script("store", files("asyncq_backends.redis").joinpath("lua", "store.lua").read_text(encoding="utf-8"))

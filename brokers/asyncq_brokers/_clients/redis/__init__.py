@@ -3,7 +3,7 @@
 from .coordination import RedisCoordination
 from .endpoint import Endpoint, parse_endpoint
 from .errors import BACKEND_ERRORS, BROKER_ERRORS, ErrorFamily, translate
-from .link import Link, Script
+from .link import Link, Script, load_scripts
 from .options import BackendOptions, BrokerOptions, QueueOrder, read_backend_config, read_broker_config
 from .server import ServerInfo, check_server
 from .session import Command, Session
@@ -23,6 +23,7 @@ __all__ = [
     "ServerInfo",
     "Session",
     "check_server",
+    "load_scripts",
     "parse_endpoint",
     "read_backend_config",
     "read_broker_config",

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache
-from importlib.resources import files
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from asyncq.driver import Coordination, Fact
 from asyncq_brokers._clients.coordination import check_bucket, check_facts, check_keys, check_prefix, check_ttl
 
-from .link import Link, Script
+from .link import Link, Script, load_scripts
 
 __all__ = ["RedisCoordination"]
+
+_SCRIPTS = load_scripts("asyncq_brokers._clients.redis")
+
+
+def _registering(name: str) -> Script:
+    """One that writes facts: `register` stands before it."""
+    return Script(name, _SCRIPTS["register"].source + b"\n" + _SCRIPTS[name].source)
+
+
+_PUT, _INCR = _registering("put"), _registering("incr")
+_DELETE, _TAKE, _SCAN = _SCRIPTS["delete"], _SCRIPTS["take"], _SCRIPTS["scan"]
 
 #: Facts a script call: Redis serves nobody else meanwhile.
 _BATCH = 500
@@ -39,7 +48,7 @@ class RedisCoordination:
             arguments: list[str | bytes | int] = [self._prefix, condition]
             for fact in facts[start : start + _BATCH]:
                 arguments += (fact.key, fact.value, _milliseconds(fact.ttl))
-            answers: list[int] = await self._link.run(_script("put"), [self._none, self._names], arguments)
+            answers: list[int] = await self._link.run(_PUT, [self._none, self._names], arguments)
             written += map(bool, answers)
         return written
 
@@ -53,14 +62,14 @@ class RedisCoordination:
         condition = ("", b"") if if_value is None else ("1", if_value)
         for start in range(0, len(keys), _BATCH):
             arguments = [self._prefix, *condition, *keys[start : start + _BATCH]]
-            deleted += await self._link.run(_script("delete"), [self._names], arguments)
+            deleted += await self._link.run(_DELETE, [self._names], arguments)
         return deleted
 
     async def incr(self, key: str, *, by: int = 1, ttl: float) -> int:
         check_keys([key])
         check_ttl(ttl)
         names, arguments = [self._none, self._names, self._key(key)], [self._prefix, key, by, _milliseconds(ttl)]
-        number: int | None = await self._link.run(_script("incr"), names, arguments)
+        number: int | None = await self._link.run(_INCR, names, arguments)
         if number is None:
             raise ValueError(f"the fact {key!r} holds no number")
         return number
@@ -68,7 +77,7 @@ class RedisCoordination:
     async def take(self, bucket: str, *, rate: float, capacity: float = 1.0) -> float:
         check_bucket(bucket, rate=rate, capacity=capacity)
         names, arguments = [self._none, self._bucket_prefix + bucket], [repr(1e6 / rate), repr(capacity)]
-        wait: int = await self._link.run(_script("take"), names, arguments)
+        wait: int = await self._link.run(_TAKE, names, arguments)
         return wait / 1e6
 
     async def scan(self, prefix: str) -> list[tuple[str, bytes]]:
@@ -77,7 +86,7 @@ class RedisCoordination:
         first, last = f"[{prefix}", f"({prefix}\x7f"  # behind all characters that a key may have
         while True:
             arguments = [self._prefix, first, last, _BATCH]
-            page: list[bytes] = await self._link.run(_script("scan"), [self._names], arguments)
+            page: list[bytes] = await self._link.run(_SCAN, [self._names], arguments)
             facts += zip(map(bytes.decode, page[1::2]), page[2::2], strict=True)
             if not page[0]:
                 return facts
@@ -89,23 +98,6 @@ class RedisCoordination:
 
 def _milliseconds(ttl: float) -> int:
     return math.ceil(ttl * 1000)
-
-
-def _script(name: str) -> Script:
-    return _scripts()[name]
-
-
-@cache
-def _scripts() -> Mapping[str, Script]:
-    """All of them, at the first use of one: when tasks have taken every descriptor, no file can be opened any more."""
-    folder = files("asyncq_brokers._clients.redis").joinpath("lua")
-    texts = {
-        path.name.removesuffix(".lua"): path.read_text(encoding="utf-8")
-        for path in folder.iterdir()
-        if path.name.endswith(".lua")
-    }
-    parts = {name: [texts["register"], text] if name in {"put", "incr"} else [text] for name, text in texts.items()}
-    return {name: Script(name, "\n".join(part)) for name, part in parts.items()}
 
 
 if TYPE_CHECKING:

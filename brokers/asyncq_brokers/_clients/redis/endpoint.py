@@ -12,11 +12,13 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
+import redis
 from msgspec import Struct, field, structs
 from redis.asyncio import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from asyncq import __version__
 from asyncq.errors import ConfigurationError
 
 __all__ = ["AnyConnection", "Endpoint", "parse_endpoint"]
@@ -51,6 +53,18 @@ _TCP_OPTIONS: Mapping[int, int] = {
 _TLS_ARGUMENTS = frozenset(
     {"ssl_cert_reqs", "ssl_ca_certs", "ssl_ca_data", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname"}
 )
+
+
+def _describe_library() -> Mapping[str, object]:
+    """What the server shows beside the client's name. Left to itself, redis-py opens a file a connection to know it."""
+    try:
+        from redis.driver_info import DriverInfo
+    except ImportError:
+        return {"lib_name": f"redis-py(asyncq_v{__version__})", "lib_version": redis.__version__}
+    return {"driver_info": DriverInfo(lib_version=redis.__version__).add_upstream_driver("asyncq", __version__)}
+
+
+_LIBRARY = _describe_library()
 
 
 class Endpoint(Struct, frozen=True, kw_only=True):
@@ -94,6 +108,7 @@ class Endpoint(Struct, frozen=True, kw_only=True):
             "username": self.username,
             "password": self.password,
             "client_name": self.client_name,
+            **_LIBRARY,
             "socket_timeout": None,
             "socket_connect_timeout": None,
             "retry": Retry(NoBackoff(), 0),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha1
+from importlib.resources import files
 from typing import Any
 
 from redis.exceptions import NoScriptError
@@ -15,7 +16,7 @@ from .endpoint import Endpoint
 from .errors import ErrorFamily, translate
 from .session import Command, Session
 
-__all__ = ["Link", "Script"]
+__all__ = ["Link", "Script", "load_scripts"]
 
 
 class Script:
@@ -23,11 +24,21 @@ class Script:
 
     __slots__ = ("name", "sha", "source")
 
-    def __init__(self, name: str, source: str) -> None:
+    def __init__(self, name: str, source: bytes) -> None:
         self.name = name
-        self.source = source.encode()
+        self.source = source
         # The server's name for a script; nothing rests on its strength.
         self.sha = sha1(self.source, usedforsecurity=False).hexdigest()
+
+
+def load_scripts(package: str) -> Mapping[str, Script]:
+    """The scripts of a package's folder `lua`, by name.
+
+    To be called when a module is imported: once tasks have taken every descriptor, no file can be opened any more.
+    """
+    paths = [path for path in files(package).joinpath("lua").iterdir() if path.name.endswith(".lua")]
+    scripts = [Script(path.name.removesuffix(".lua"), path.read_bytes()) for path in paths]
+    return {script.name: script for script in scripts}
 
 
 class Link:
