@@ -76,6 +76,11 @@ class Host:
         assert self._process is not None
         self._process.send_signal(number)
 
+    def signal_workers(self, number: signal.Signals) -> None:
+        """To each of its processes that serve."""
+        for pid in self.workers:
+            os.kill(pid, number)
+
     async def wait(self, timeout: float = _END) -> int:
         """Wait until the command has ended by itself; returns its exit code."""
         assert self._process is not None

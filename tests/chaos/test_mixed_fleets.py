@@ -46,8 +46,7 @@ async def test_f20_a_mixed_fleet(tmp_path: Path, scale: Scale, places: Places, f
                 celery.kill()
         async with Program("chaos.celery_program", config, strict=False) as celery:
             await until(lambda: trial.ledger.writers("END")[celery.pid] > 3)
-            victim = await trial.busiest()
-            [host] = [host for host in trial.fleet.hosts if victim in host.workers]
+            host = await trial.host_at_work()
             lost = set(host.workers)
             async with trial.fault("host"):
                 trial.fleet.lose(host)

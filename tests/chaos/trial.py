@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import random
+import signal
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
@@ -18,10 +19,10 @@ from msgspec import Struct, structs
 from asyncq import AsyncQ
 from asyncq.driver import Broker
 from asyncq.protocol import WireMessage, decode_envelope
-from chaos.aftermath import busiest
+from chaos.aftermath import busiest, unfinished
 from chaos.app import Settings, make_app
 from chaos.checker import Evidence, Report, examine
-from chaos.fleet import Fleet
+from chaos.fleet import Fleet, Host
 from chaos.gauges import resident
 from chaos.ledger import Ledger
 from chaos.load import Load, Reader
@@ -168,6 +169,17 @@ class Trial:
         pid = busiest(self.ledger.entries(), self.fleet.workers)
         await asyncio.sleep(0.5)  # to read a long ledger has held up the producer: all may have ended meanwhile
         return pid
+
+    async def host_at_work(self) -> Host:
+        """The host with most of the load, its workers stopped in the midst of tasks: what dies next loses something."""
+        async with asyncio.timeout(_DRAIN):
+            while True:
+                victim = await self.busiest()
+                [host] = [host for host in self.fleet.hosts if victim in host.workers]
+                host.signal_workers(signal.SIGSTOP)
+                if unfinished(self.ledger.entries(), host.workers):
+                    return host
+                host.signal_workers(signal.SIGCONT)
 
     async def send_past_the_proxy(self, task_id: str) -> None:
         """Send one task over a connection of its own, straight to where messages are."""
