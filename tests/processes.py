@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -76,6 +77,7 @@ class Program:
             stderr=self._log,
             env=environment,
             pass_fds=self._descriptors,
+            start_new_session=True,
         )
         try:
             self._await_ready(self._process)
@@ -92,7 +94,7 @@ class Program:
         return self._end(None)
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """SIGKILL, to its children as well: those of a Celery worker would outlive it."""
         self._end(signal.SIGKILL)
 
     def close(self) -> None:
@@ -106,7 +108,10 @@ class Program:
     def _end(self, number: signal.Signals | None) -> int:
         assert self._process is not None
         process = self._process
-        if number is not None:
+        if number == signal.SIGKILL:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+        elif number is not None:
             process.send_signal(number)
         code = process.wait(PATIENCE)
         self._process = None

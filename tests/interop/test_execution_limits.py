@@ -85,7 +85,6 @@ def prefork_worker(url: str, tmp_path: Path) -> Iterator[CeleryWorker]:
     """The one kind of Celery worker that keeps both limits."""
     with CeleryWorker(url, tmp_path, worker_pool="prefork", worker_concurrency=1) as worker:
         yield worker
-        worker.stop()  # in order: its children would outlive a SIGKILL
 
 
 async def test_a_prefork_worker_keeps_the_limits_of_our_sender(queue: AsyncQ, prefork_worker: CeleryWorker) -> None:
