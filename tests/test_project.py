@@ -108,7 +108,7 @@ def test_no_module_imports_itself_through_others() -> None:
         ("asyncq", ["asyncq"]),
         ("asyncq.errors", []),
         ("asyncq.protocol", ["asyncq.protocol", "asyncq.errors"]),
-        ("asyncq.driver", ["asyncq.protocol"]),
+        ("asyncq.driver", ["asyncq.driver", "asyncq.protocol"]),
         ("asyncq_brokers", ["asyncq_brokers", "asyncq.driver", "asyncq.errors", "asyncq.protocol"]),
         (
             "asyncq_backends",
