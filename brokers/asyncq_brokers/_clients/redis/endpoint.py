@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Mapping
+from importlib.metadata import version
 from typing import Any, TypeAlias
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
@@ -18,7 +19,6 @@ from redis.asyncio import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from asyncq import __version__
 from asyncq.errors import ConfigurationError
 
 __all__ = ["AnyConnection", "Endpoint", "parse_endpoint"]
@@ -57,11 +57,12 @@ _TLS_ARGUMENTS = frozenset(
 
 def _describe_library() -> Mapping[str, object]:
     """What the server shows beside the client's name. Left to itself, redis-py opens a file a connection to know it."""
+    ours = version("asyncq")
     try:
         from redis.driver_info import DriverInfo
     except ImportError:
-        return {"lib_name": f"redis-py(asyncq_v{__version__})", "lib_version": redis.__version__}
-    return {"driver_info": DriverInfo(lib_version=redis.__version__).add_upstream_driver("asyncq", __version__)}
+        return {"lib_name": f"redis-py(asyncq_v{ours})", "lib_version": redis.__version__}
+    return {"driver_info": DriverInfo(lib_version=redis.__version__).add_upstream_driver("asyncq", ours)}
 
 
 _LIBRARY = _describe_library()
