@@ -9,6 +9,7 @@ from typing import Any, TypedDict, Unpack, cast
 from msgspec import Struct
 
 from asyncq._definition import TaskOptions
+from asyncq.canvas import Links
 
 __all__ = ["NO_OPTIONS", "Call", "CallOptions", "SendOptions", "call_options"]
 
@@ -94,6 +95,8 @@ class Call(Struct, frozen=True):
     options: CallOptions = NO_OPTIONS
     #: The task's own options; None for a task that this app doesn't know.
     task: TaskOptions | None = None
+    #: Its place in a canvas; None for a call that stands alone.
+    links: Links | None = None
 
 
 def call_options(**options: Unpack[SendOptions]) -> CallOptions:

@@ -6,7 +6,7 @@ import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from msgspec import Struct
 
@@ -18,11 +18,14 @@ from asyncq._routing import Route, RoutedCall, Router, publish_target
 from asyncq._settings import Settings
 from asyncq._unique import HEADER as UNIQUE_HEADER
 from asyncq._unique import Claim, claim_of_idempotency_key, claim_of_rule
+from asyncq.canvas import Links
 from asyncq.driver import Environment, Publication, Queue
 from asyncq.errors import ConfigurationError, EncodeError
 from asyncq.protocol import Limits, Properties, TaskMessage, WireMessage, encode_task
 
 __all__ = ["Outgoing", "Producer"]
+
+T = TypeVar("T")
 
 _EMPTY_ROUTE = Route()
 
@@ -106,6 +109,8 @@ class Producer:
         if parent is not None:
             message.root_id = parent.root_id or parent.task_id
             message.parent_id = parent.task_id
+        if call.links is not None:
+            _link(message, call.links)
         if options is not NO_OPTIONS or plan.expires is not None:
             self._set_dates(message, options, plan.expires)
             message.shadow = options.shadow
@@ -201,6 +206,25 @@ class Producer:
                 message.expires = datetime.fromtimestamp(now + seconds, self._timezone)
             left = message.expires.timestamp() - now
             message.properties.expiration = str(max(0, round(left * 1000)))
+
+
+def _link(message: TaskMessage, links: Links) -> None:
+    """Give a message its place in a canvas. What the links leave open stays as it is."""
+    message.root_id = links.root_id or message.root_id
+    message.parent_id = links.parent_id or message.parent_id
+    message.group, message.group_index = links.group_id, links.group_index
+    message.properties.reply_to = links.reply_to or message.properties.reply_to
+    message.callbacks = _listed(links.callbacks)
+    message.errbacks = _listed(links.errbacks)
+    message.chain = _listed(links.chain)
+    message.chord = links.chord
+    message.replaced_task_nesting = links.replaced_task_nesting
+    message.stamped_headers = _listed(links.stamped_headers)
+    message.stamps = dict(links.stamps)
+
+
+def _listed(found: Sequence[T] | None) -> list[T] | None:
+    return None if found is None else list(found)
 
 
 def _encode(message: TaskMessage, headers: Mapping[str, Any] | None, limits: Limits) -> WireMessage:

@@ -53,6 +53,7 @@ __all__ = [
     "RemoteTaskError",
     "ResultTimeout",
     "Retry",
+    "SignatureError",
     "Snooze",
     "SoftTimeLimitExceeded",
     "TaskError",
@@ -83,6 +84,10 @@ class DecodeError(ProtocolError):
 
 class EncodeError(ProtocolError):
     """A value cannot travel: no encoding for its type, or too large."""
+
+
+class SignatureError(ProtocolError):
+    """What stands for a signature is none, or can't be sent where it stands. The text shows no argument."""
 
 
 # -- servers -------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ Rules for every method that awaits:
 What only some servers can do stands in Protocols of its own, found by `isinstance` on a broker or a backend, so that
 a driver without it stays a whole driver: `Coordinating` gives a `Coordination` (revokes, unique keys, rate limits),
 `TagReleasing` gives a dead node's deliveries back where the server knows no nodes, `Permitted` says what a policy must
-allow.
+allow, `Joining` brings the parts of a chord together.
 Events and remote control will have theirs, a `Broadcaster` with `broadcast` and `listen`.
 """
 
@@ -38,6 +38,7 @@ from asyncq.driver._broker import (
 )
 from asyncq.driver._config import Clock, DriverConfig, Environment
 from asyncq.driver._coordination import Coordinating, Coordination, Fact
+from asyncq.driver._joining import ChordClaim, ChordOpening, ChordPart, Joining
 from asyncq.driver._messages import Ack, Dead, Delivery, GiveBack, Park, Publication, Queue, Requeue, Settlement
 from asyncq.driver._permissions import Permitted, PolicyStatement, Role
 
@@ -46,6 +47,9 @@ __all__ = [
     "BackendCapabilities",
     "Broker",
     "BrokerCapabilities",
+    "ChordClaim",
+    "ChordOpening",
+    "ChordPart",
     "Clock",
     "Consumer",
     "ConsumerOptions",
@@ -57,6 +61,7 @@ __all__ = [
     "Environment",
     "Fact",
     "GiveBack",
+    "Joining",
     "Park",
     "Permitted",
     "Place",
