@@ -10,20 +10,18 @@ from typing import Any
 import anyio
 
 from asyncq._flight import FlightRecorder
-from asyncq.driver import Ack, Broker, Park, Publication, Settlement, StoredResult
+from asyncq.driver import Ack, Park, Publication, Settlement, StoredResult
 from asyncq.errors import BackendError, BrokerConnectionError, BrokerError, BrokerFull, PublishError
 from asyncq.worker._attempt import Attempt
 from asyncq.worker._backoff import Backoff
-from asyncq.worker._case_files import CaseFiles
-from asyncq.worker._claims import Claims
 from asyncq.worker._conclusion import Conclusion, Judge
+from asyncq.worker._coordinated import Coordinated
 from asyncq.worker._flow import Flow
+from asyncq.worker._hold import Hold
 from asyncq.worker._journal import Journal
-from asyncq.worker._leases import LeaseKeeper
-from asyncq.worker._maintenance import Maintenance
 from asyncq.worker._outcome import Failed, Lost, Outcome
 from asyncq.worker._recorder import Recorder
-from asyncq.worker._settler import Settler
+from asyncq.worker._setup import WorkerSetup
 from asyncq.worker._wear import Wear
 
 logger = logging.getLogger(__name__)
@@ -43,31 +41,27 @@ class Concluder:
     def __init__(
         self,
         *,
+        setup: WorkerSetup,
         judge: Judge,
-        broker: Broker,
-        recorder: Recorder | None,
-        leases: LeaseKeeper,
-        settler: Settler,
-        maintenance: Maintenance,
-        claims: Claims | None,
-        files: CaseFiles | None,
-        flow: Flow,
         journal: Journal,
-        backoff: Backoff,
+        recorder: Recorder | None,
+        hold: Hold,
+        coordinated: Coordinated,
+        flow: Flow,
         flights: FlightRecorder | None,
         wear: Wear | None,
     ) -> None:
         self._judge = judge
-        self._broker = broker
-        self._recorder = recorder
-        self._leases = leases
-        self._settler = settler
-        self._maintenance = maintenance
-        self._claims = claims
-        self._files = files
-        self._flow = flow
         self._journal = journal
-        self._backoff = backoff
+        self._broker = setup.broker
+        self._recorder = recorder
+        self._leases = hold.leases
+        self._settler = hold.settler
+        self._maintenance = hold.maintenance
+        self._claims = coordinated.claims
+        self._files = coordinated.files
+        self._flow = flow
+        self._backoff = Backoff(setup.environment.random)
         self._flights = flights
         self._wear = wear
         self._pending: list[tuple[Attempt, Outcome | Lost] | Conclusion] = []

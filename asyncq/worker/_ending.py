@@ -10,17 +10,13 @@ from collections.abc import Callable
 import anyio
 
 from asyncq.driver import Clock, Requeue
-from asyncq.worker._case_files import CaseFiles
-from asyncq.worker._claims import Claims
 from asyncq.worker._concluder import Concluder
-from asyncq.worker._dispatcher import Dispatcher
+from asyncq.worker._coordinated import Coordinated
 from asyncq.worker._executor import Executor
 from asyncq.worker._flow import Flow
-from asyncq.worker._leases import LeaseKeeper
+from asyncq.worker._hold import Hold
+from asyncq.worker._intake import Intake
 from asyncq.worker._outcome import Interrupted
-from asyncq.worker._rate_gate import RateGate
-from asyncq.worker._settler import Settler
-from asyncq.worker._suspects import Suspects
 
 logger = logging.getLogger("asyncq.worker")
 
@@ -84,29 +80,23 @@ class Ending:
         order: StopOrder,
         *,
         kill_grace: float,
+        hold: Hold,
+        coordinated: Coordinated,
         flow: Flow,
+        intake: Intake,
         executor: Executor,
-        dispatcher: Dispatcher,
-        gate: RateGate,
-        suspects: Suspects | None,
-        files: CaseFiles | None,
         concluder: Concluder,
-        leases: LeaseKeeper,
-        settler: Settler,
-        claims: Claims | None,
     ) -> None:
         self._order = order
         self._kill_grace = kill_grace
         self._flow = flow
+        self._intake = intake
         self._executor = executor
-        self._dispatcher = dispatcher
-        self._gate = gate
-        self._suspects = suspects
-        self._files = files
         self._concluder = concluder
-        self._leases = leases
-        self._settler = settler
-        self._claims = claims
+        self._leases = hold.leases
+        self._settler = hold.settler
+        self._claims = coordinated.claims
+        self._files = coordinated.files
         self._cancelled_at = 0.0
         #: By delivery tag: where it stands in the flight table.
         self._slots: dict[str, int] = {}
@@ -115,10 +105,7 @@ class Ending:
         """Let running tasks end, cancel the rest, conclude what has ended."""
         flow, order = self._flow, self._order
         self._executor.refuse_starts()
-        self._dispatcher.give_back()
-        self._gate.give_back()
-        if self._suspects is not None:
-            self._suspects.give_back()
+        self._intake.give_back()
         if flow.running and not order.at_once:
             left = order.drain_until() - anyio.current_time()
             logger.info("Stopping: %d tasks get %g s to end", flow.running, round(left, 1))

@@ -11,16 +11,15 @@ from typing import Any
 
 from asyncq._context import Context, current_context
 from asyncq._flight import FlightRecorder
-from asyncq._middleware import AroundRun
-from asyncq.driver import Ack, Clock
+from asyncq._middleware import around_run
+from asyncq.driver import Ack
 from asyncq.errors import TimeLimitExceeded
 from asyncq.worker._attempt import Attempt
 from asyncq.worker._calls import Caller, LoopCaller, ProcessCaller, ThreadCaller, value_of
-from asyncq.worker._case_files import CaseFiles
-from asyncq.worker._claims import Claims
 from asyncq.worker._concluder import Concluder
+from asyncq.worker._coordinated import Coordinated
 from asyncq.worker._flow import Flow
-from asyncq.worker._leases import LeaseKeeper
+from asyncq.worker._hold import Hold
 from asyncq.worker._outcome import (
     Failed,
     FoundElsewhere,
@@ -35,8 +34,7 @@ from asyncq.worker._outcome import (
 )
 from asyncq.worker._program import Program
 from asyncq.worker._quarantine import QuarantineCaller
-from asyncq.worker._revoker import Revoker
-from asyncq.worker._settler import Settler
+from asyncq.worker._setup import WorkerSetup
 
 logger = logging.getLogger(__name__)
 
@@ -68,44 +66,39 @@ class Executor:
     def __init__(
         self,
         *,
-        concluder: Concluder,
-        settler: Settler,
-        leases: LeaseKeeper,
-        flow: Flow,
-        revoker: Revoker | None,
-        claims: Claims | None,
-        files: CaseFiles | None,
-        around: AroundRun | None,
-        clock: Clock,
+        setup: WorkerSetup,
         node: str,
-        threads: int,
-        kill_grace: float,
+        concluder: Concluder,
+        hold: Hold,
+        coordinated: Coordinated,
+        flow: Flow,
         flights: FlightRecorder | None,
         condemn: Callable[[str], None],
     ) -> None:
+        around = around_run(setup.middleware)
         self._concluder = concluder
-        self._settler = settler
-        self._leases = leases
+        self._settler = hold.settler
+        self._leases = hold.leases
         self._flow = flow
-        self._revoker = revoker
-        self._claims = claims
-        self._files = files
-        self._clock = clock
+        self._revoker = coordinated.revoker
+        self._claims = coordinated.claims
+        self._files = coordinated.files
+        self._clock = setup.environment.clock
         self._running: dict[Attempt, asyncio.Task[None]] = {}
-        self._kill_grace = kill_grace
+        self._kill_grace = setup.kill_grace
         self._flights = flights
         self._condemn = condemn
         #: What was given up, and goes on all the same.
         self._given_up: dict[asyncio.Task[None], Attempt] = {}
         self._on_loop = LoopCaller(around, on_loop=None if flights is None else flights.on_loop)
         self._in_thread = ThreadCaller(
-            threads,
+            setup.threads,
             around,
-            patience=kill_grace,
+            patience=setup.kill_grace,
             stuck=self._is_stuck,
             count=None if flights is None else flights.count_threads,
         )
-        self._in_process = ProcessCaller(threads, around)
+        self._in_process = ProcessCaller(setup.threads, around)
         self._in_quarantine = QuarantineCaller(node, self._usual_caller_of)
         #: Suspects that run, or are about to.
         self.quarantined = 0

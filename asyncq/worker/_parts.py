@@ -6,32 +6,21 @@ from collections.abc import Callable, Mapping
 
 from asyncq._coordination import coordination_of
 from asyncq._flight import FlightRecorder
-from asyncq._middleware import around_run
 from asyncq._resources import Resources
-from asyncq._revoking import Revocations
-from asyncq.driver import ConsumerOptions
 from asyncq.errors import ConfigurationError
 from asyncq.worker._attempt import Surroundings
-from asyncq.worker._backoff import Backoff
-from asyncq.worker._case_files import CaseFiles
-from asyncq.worker._claims import Claims
 from asyncq.worker._concluder import Concluder
 from asyncq.worker._conclusion import Judge
-from asyncq.worker._dispatcher import Dispatcher
+from asyncq.worker._coordinated import coordinate
 from asyncq.worker._ending import Ending, StopOrder
 from asyncq.worker._executor import Executor
 from asyncq.worker._flow import Flow
+from asyncq.worker._hold import take_hold
+from asyncq.worker._intake import Intake
 from asyncq.worker._journal import Journal
-from asyncq.worker._leases import LeaseKeeper
-from asyncq.worker._maintenance import Maintenance
 from asyncq.worker._program import Program, compile_tasks
-from asyncq.worker._rate_gate import RateGate
-from asyncq.worker._receiver import Receiver
 from asyncq.worker._recorder import Recorder
-from asyncq.worker._revoker import Revoker
-from asyncq.worker._settler import Settler
 from asyncq.worker._setup import WorkerSetup
-from asyncq.worker._suspects import Suspects
 from asyncq.worker._visibility import Visibility
 from asyncq.worker._wear import Wear
 
@@ -56,119 +45,60 @@ class Parts:
         condemn: Callable[[str], None],
         stop: Callable[[], None],
     ) -> None:
-        environment = setup.environment
-        clock, dice = environment.clock, environment.random
-        options = ConsumerOptions(node=node, lease=setup.lease, prefetch=2 * setup.concurrency)
-        journal = Journal(flow.stats)
         programs = compile_tasks(setup)
-        self.consumer = setup.broker.consume(setup.queues, options)
-        self.leases = LeaseKeeper(self.consumer, clock, dice, setup.lease)
-        self.settler = Settler(self.consumer, self.leases, flow, dice, flights=flights)
-        self.maintenance = Maintenance(self.consumer, clock, dice)
-        self.recorder = None if setup.backend is None else Recorder(setup.backend, dice)
-        judge = Judge(setup, node=node)
         coordination = coordination_of(setup.backend, setup.broker)
         if coordination is None:
             _refuse_fleet_limits(programs, setup)
-        self.claims = None if coordination is None else Claims(coordination, flow, dice)
-        self.files = None
-        # Messages that die with their process leave nobody to suspect.
-        if coordination is not None and setup.broker.capabilities.shared:
-            self.files = CaseFiles(coordination, Backoff(dice), clock, node=node)
-        self.revoker = None if coordination is None else Revoker(Revocations(coordination), flow, dice)
+        journal, judge = Journal(flow.stats), Judge(setup, node=node)
+        self.hold = hold = take_hold(setup, flow, node=node, flights=flights)
+        self.coordinated = coordinated = coordinate(setup, coordination, flow, node=node)
+        self.recorder = None if setup.backend is None else Recorder(setup.backend, setup.environment.random)
         self.concluder = Concluder(
+            setup=setup,
             judge=judge,
-            broker=setup.broker,
-            recorder=self.recorder,
-            leases=self.leases,
-            settler=self.settler,
-            maintenance=self.maintenance,
-            claims=self.claims,
-            files=self.files,
-            flow=flow,
             journal=journal,
-            backoff=Backoff(dice),
+            recorder=self.recorder,
+            hold=hold,
+            coordinated=coordinated,
+            flow=flow,
             flights=flights,
             wear=wear,
         )
         self.executor = Executor(
-            concluder=self.concluder,
-            settler=self.settler,
-            leases=self.leases,
-            flow=flow,
-            revoker=self.revoker,
-            claims=self.claims,
-            files=self.files,
-            around=around_run(setup.middleware),
-            clock=clock,
+            setup=setup,
             node=node,
-            threads=setup.threads,
-            kill_grace=setup.kill_grace,
+            concluder=self.concluder,
+            hold=hold,
+            coordinated=coordinated,
+            flow=flow,
             flights=flights,
             condemn=condemn,
         )
         self.visibility = None
         if coordination is not None and not setup.broker.capabilities.fanout:
-            self.visibility = Visibility(
-                coordination,
-                node=node,
-                queues=[queue.name for queue in setup.queues],
-                flow=flow,
-                executor=self.executor,
-                clock=clock,
-                dice=dice,
-                stop=stop,
-            )
-        self.suspects = None
-        if self.files is not None:
-            self.suspects = Suspects(
-                self.files,
-                concluder=self.concluder,
-                settler=self.settler,
-                flow=flow,
-                max_deliveries=setup.max_deliveries,
-            )
-        self.dispatcher = Dispatcher(self.executor, self.settler, flow, clock=clock, park_due=self.maintenance.due)
-        self.gate = RateGate(
-            coordination=coordination,
-            settler=self.settler,
-            flow=flow,
-            clock=clock,
-            admit=self.dispatcher.admit,
-            park_due=self.maintenance.due,
-        )
-        self.receiver = Receiver(
-            consumer=self.consumer,
+            self.visibility = Visibility(coordination, setup, node=node, flow=flow, executor=self.executor, stop=stop)
+        self.intake = Intake(
+            setup=setup,
             programs=programs,
-            judge=judge,
-            concluder=self.concluder,
-            dispatcher=self.dispatcher,
-            gate=self.gate,
-            leases=self.leases,
-            maintenance=self.maintenance,
-            settler=self.settler,
-            flow=flow,
-            journal=journal,
-            revoker=self.revoker,
-            suspects=self.suspects,
-            backoff=Backoff(dice),
-            clock=clock,
             surroundings=Surroundings(node, self.concluder, setup.limits, resources),
-            accept=setup.accept,
+            coordination=coordination,
+            hold=hold,
+            coordinated=coordinated,
+            flow=flow,
+            judge=judge,
+            journal=journal,
+            concluder=self.concluder,
+            executor=self.executor,
         )
         self.ending = Ending(
             order,
             kill_grace=setup.kill_grace,
+            hold=hold,
+            coordinated=coordinated,
             flow=flow,
+            intake=self.intake,
             executor=self.executor,
-            dispatcher=self.dispatcher,
-            gate=self.gate,
-            suspects=self.suspects,
-            files=self.files,
             concluder=self.concluder,
-            leases=self.leases,
-            settler=self.settler,
-            claims=self.claims,
         )
 
 

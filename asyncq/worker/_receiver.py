@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import anyio
 
-from asyncq.driver import Clock, Consumer, Dead, Delivery, GiveBack, Park
+from asyncq.driver import Dead, Delivery, GiveBack, Park
 from asyncq.errors import BrokerError, DecodeError
 from asyncq.protocol import TaskMessage, decode_task
 from asyncq.worker._attempt import Attempt, Surroundings
@@ -17,14 +17,13 @@ from asyncq.worker._concluder import Concluder
 from asyncq.worker._conclusion import Judge
 from asyncq.worker._dispatcher import Dispatcher
 from asyncq.worker._flow import Flow
+from asyncq.worker._hold import Hold
 from asyncq.worker._journal import Journal
-from asyncq.worker._leases import LeaseKeeper
-from asyncq.worker._maintenance import Maintenance
 from asyncq.worker._outcome import Revoked
 from asyncq.worker._program import Program
 from asyncq.worker._rate_gate import RateGate
 from asyncq.worker._revoker import Revoker
-from asyncq.worker._settler import Settler
+from asyncq.worker._setup import WorkerSetup
 from asyncq.worker._suspects import Suspects
 
 logger = logging.getLogger(__name__)
@@ -39,41 +38,36 @@ class Receiver:
     def __init__(
         self,
         *,
-        consumer: Consumer,
+        setup: WorkerSetup,
         programs: Mapping[str, Program],
+        surroundings: Surroundings,
+        hold: Hold,
+        flow: Flow,
         judge: Judge,
+        journal: Journal,
         concluder: Concluder,
         dispatcher: Dispatcher,
         gate: RateGate,
-        leases: LeaseKeeper,
-        maintenance: Maintenance,
-        settler: Settler,
-        flow: Flow,
-        journal: Journal,
         revoker: Revoker | None,
         suspects: Suspects | None,
-        backoff: Backoff,
-        clock: Clock,
-        surroundings: Surroundings,
-        accept: Sequence[str],
     ) -> None:
-        self._consumer = consumer
         self._programs = programs
+        self._surroundings = surroundings
+        self._consumer = hold.consumer
+        self._leases = hold.leases
+        self._settler = hold.settler
+        self._maintenance = hold.maintenance
+        self._flow = flow
         self._judge = judge
+        self._journal = journal
         self._concluder = concluder
         self._dispatcher = dispatcher
         self._gate = gate
-        self._leases = leases
-        self._maintenance = maintenance
-        self._settler = settler
-        self._flow = flow
-        self._journal = journal
         self._revoker = revoker
         self._suspects = suspects
-        self._backoff = backoff
-        self._clock = clock
-        self._surroundings = surroundings
-        self._accept = frozenset(accept)
+        self._backoff = Backoff(setup.environment.random)
+        self._clock = setup.environment.clock
+        self._accept = frozenset(setup.accept)
 
     async def run(self) -> None:
         while True:

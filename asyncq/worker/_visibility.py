@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
-import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import anyio
 
 from asyncq._presence import INTERVAL, MOST_SHOWN, Command, Presence, Running, announce, fetch, leave
-from asyncq.driver import Clock, Coordination
+from asyncq.driver import Coordination
 from asyncq.errors import BackendError, BrokerError
 from asyncq.worker._backoff import Backoff
 from asyncq.worker._executor import Executor
 from asyncq.worker._flow import Flow
+from asyncq.worker._setup import WorkerSetup
 
 logger = logging.getLogger(__name__)
 
@@ -28,24 +28,22 @@ class Visibility:
     def __init__(
         self,
         coordination: Coordination,
+        setup: WorkerSetup,
         *,
         node: str,
-        queues: Sequence[str],
         flow: Flow,
         executor: Executor,
-        clock: Clock,
-        dice: random.Random,
         stop: Callable[[], None],
     ) -> None:
         self._coordination = coordination
         self._node = node
-        self._queues = list(queues)
+        self._queues = [queue.name for queue in setup.queues]
         self._flow = flow
         self._executor = executor
-        self._clock = clock
-        self._backoff = Backoff(dice)
+        self._clock = setup.environment.clock
+        self._backoff = Backoff(setup.environment.random)
         self._stop = stop
-        self._since = clock.wall()
+        self._since = self._clock.wall()
 
     async def run(self) -> None:
         while True:

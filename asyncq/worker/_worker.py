@@ -228,7 +228,7 @@ class Worker:
             parts.executor.interrupt()
             await parts.executor.join(self._setup.kill_grace)
             await parts.executor.close()
-            await parts.consumer.close()
+            await parts.hold.consumer.close()
 
     async def _open(self) -> bool:
         """Connect; a server that is away (it may be starting, as we are) gets `start_timeout` seconds.
@@ -279,38 +279,36 @@ class Worker:
 
     async def _serve(self, parts: Parts) -> None:
         """Run the loops, in the order in which they may end: intake, then conclusions, then settlements."""
+        hold, coordinated, intake = parts.hold, parts.coordinated, parts.intake
         async with anyio.create_task_group() as settling:
-            for loop in (parts.settler, parts.leases, parts.maintenance):
+            for loop in (hold.settler, hold.leases, hold.maintenance):
                 settling.start_soon(loop.run)
-            if parts.claims is not None:
-                settling.start_soon(parts.claims.run)
-            if parts.visibility is not None:
-                settling.start_soon(parts.visibility.run)
+            for loop in (coordinated.claims, parts.visibility):
+                if loop is not None:
+                    settling.start_soon(loop.run)
             async with anyio.create_task_group() as concluding:
                 concluding.start_soon(parts.concluder.run)
-                concluding.start_soon(parts.dispatcher.run)
-                concluding.start_soon(parts.dispatcher.return_overdue)
-                concluding.start_soon(parts.gate.run)
-                for loop in (parts.files, parts.suspects):
+                concluding.start_soon(intake.dispatcher.run)
+                concluding.start_soon(intake.dispatcher.return_overdue)
+                concluding.start_soon(intake.gate.run)
+                for loop in (coordinated.files, intake.suspects, parts.recorder):
                     if loop is not None:
                         concluding.start_soon(loop.run)
-                if parts.recorder is not None:
-                    concluding.start_soon(parts.recorder.run)
-                if parts.revoker is not None:
-                    concluding.start_soon(parts.revoker.run, parts.executor.terminate_revoked)
-                async with anyio.create_task_group() as intake:
-                    intake.start_soon(parts.receiver.run)
+                if coordinated.revoker is not None:
+                    concluding.start_soon(coordinated.revoker.run, parts.executor.terminate_revoked)
+                async with anyio.create_task_group() as receiving:
+                    receiving.start_soon(intake.receiver.run)
                     if self._setup.burst:
-                        intake.start_soon(self._stop_when_done, parts)
+                        receiving.start_soon(self._stop_when_done, parts)
                     self._ready.set()
                     self._set_phase(Phase.READY)
                     await self._order.asked.wait()
-                    intake.cancel_scope.cancel()
+                    receiving.cancel_scope.cancel()
                 self._set_phase(Phase.STOPPING)
                 await parts.ending.drain()
                 concluding.cancel_scope.cancel()
             await parts.ending.hand_back()
-            if self._flights is not None and (parts.leases.held or not self._flights.is_empty):
+            if self._flights is not None and (parts.hold.leases.held or not self._flights.is_empty):
                 self._flights.set_phase(Phase.UNSETTLED)
             if parts.visibility is not None:
                 await parts.visibility.leave()
@@ -327,10 +325,10 @@ class Worker:
         """
         empty_looks = 0
         while empty_looks < 2:
-            while not (self._flow.idle and parts.leases.held == 0):
+            while not (self._flow.idle and parts.hold.leases.held == 0):
                 await self._flow.change()
             ready = await self._ready_anywhere()
-            empty_looks = empty_looks + 1 if self._flow.idle and parts.leases.held == 0 and not ready else 0
+            empty_looks = empty_looks + 1 if self._flow.idle and parts.hold.leases.held == 0 and not ready else 0
             await anyio.sleep(0.05)
         self.stop()
 

@@ -1,0 +1,33 @@
+"""What a worker does by facts that all workers and clients share."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from asyncq._revoking import Revocations
+from asyncq.driver import Coordination
+from asyncq.worker._backoff import Backoff
+from asyncq.worker._case_files import CaseFiles
+from asyncq.worker._claims import Claims
+from asyncq.worker._flow import Flow
+from asyncq.worker._revoker import Revoker
+from asyncq.worker._setup import WorkerSetup
+
+
+class Coordinated(Struct, frozen=True, eq=False):
+    """The parts that need such facts; None where nothing can keep them."""
+
+    claims: Claims | None = None
+    files: CaseFiles | None = None
+    revoker: Revoker | None = None
+
+
+def coordinate(setup: WorkerSetup, coordination: Coordination | None, flow: Flow, *, node: str) -> Coordinated:
+    """All that this worker can do by them."""
+    if coordination is None:
+        return Coordinated()
+    clock, dice = setup.environment.clock, setup.environment.random
+    files = None
+    if setup.broker.capabilities.shared:  # messages that die with their process leave nobody to suspect
+        files = CaseFiles(coordination, Backoff(dice), clock, node=node)
+    return Coordinated(Claims(coordination, flow, dice), files, Revoker(Revocations(coordination), flow, dice))
