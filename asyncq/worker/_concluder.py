@@ -26,7 +26,6 @@ from asyncq.worker._wear import Wear
 
 logger = logging.getLogger(__name__)
 
-
 #: States after which a task does not come again.
 _ENDED = frozenset({"SUCCESS", "FAILURE", "REVOKED", "IGNORED"})
 
@@ -125,21 +124,28 @@ class Concluder:
             await self._files.end([c for c in conclusions if not (id(c) in refused or _is_lost(c))])
         if refused:
             conclusions = [conclusion for conclusion in conclusions if id(conclusion) not in refused]
+        self._settle(conclusions)
+
+    def _settle(self, conclusions: Sequence[Conclusion]) -> None:
+        """What is stored and published is told of, and its delivery settled."""
         flights, ended = self._flights, 0
         for conclusion in conclusions:
-            if conclusion.attempt is not None and conclusion.attempt.lost:
-                self._drop(conclusion.attempt)
-                continue
-            self._journal.write(conclusion)
-            self._give_back_claim(conclusion)
-            slot = 0
-            if flights is not None and conclusion.attempt is not None:
-                slot = _land(conclusion.attempt, conclusion.settlement, flights)
-                ended += conclusion.state != "INTERRUPTED"
-            if conclusion.settlement is not None:
-                self._settler.put(conclusion.settlement, slot=slot)
-                if isinstance(conclusion.settlement, Park):
-                    self._maintenance.due(conclusion.settlement.until)
+            attempt, settlement, slot = conclusion.attempt, conclusion.settlement, 0
+            if attempt is not None:
+                if attempt.lost:
+                    self._drop(attempt)
+                    continue
+                self._journal.write(conclusion, attempt)
+                unique = attempt.program.definition.options.unique
+                if unique is not None and self._claims is not None and conclusion.state in _ENDED:
+                    self._claims.end(attempt)
+                if flights is not None:
+                    slot = _land(attempt, settlement, flights)
+                    ended += conclusion.state != "INTERRUPTED"
+            if settlement is not None:
+                self._settler.put(settlement, slot=slot)
+                if isinstance(settlement, Park):
+                    self._maintenance.due(settlement.until)
         if self._wear is not None:
             self._wear.count(ended)
 
@@ -156,11 +162,11 @@ class Concluder:
 
         Once is not enough: while one server is away, the lease may end, and somebody else may have come to an end.
         """
-        attempts = [c.attempt for c in conclusions if c.attempt is not None and not c.attempt.acknowledged]
-        stale = [attempt for attempt in attempts if not (attempt.lost or self._leases.is_confirmed(attempt.delivery))]
+        ours = [a for c in conclusions if (a := c.attempt) is not None and not (a.acknowledged or a.lost)]
+        stale = self._leases.unconfirmed([attempt.delivery for attempt in ours])
         if stale:
-            gone = {delivery.tag for delivery in await self._leases.confirm([attempt.delivery for attempt in stale])}
-            for attempt in stale:
+            gone = {delivery.tag for delivery in await self._leases.confirm(stale)}
+            for attempt in ours:
                 attempt.lost = attempt.delivery.tag in gone
 
     async def _store(self, conclusions: Sequence[Conclusion]) -> set[int]:
@@ -185,16 +191,6 @@ class Concluder:
             if conclusion.attempt is not None and not isinstance(conclusion.error, BackendError):
                 self._refuse(conclusion, error, refused)
         return refused
-
-    def _give_back_claim(self, conclusion: Conclusion) -> None:
-        attempt = conclusion.attempt
-        if (
-            self._claims is not None
-            and attempt is not None
-            and attempt.program.definition.options.unique is not None
-            and conclusion.state in _ENDED
-        ):
-            self._claims.end(attempt)
 
     async def _publish(self, conclusions: Sequence[Conclusion]) -> set[int]:
         """Publish what follows; return (by `id`) the conclusions whose messages the broker refuses for good.

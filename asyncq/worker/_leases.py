@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import anyio
 
@@ -57,6 +57,11 @@ class LeaseKeeper:
     def is_confirmed(self, delivery: Delivery) -> bool:
         held = self._held.get(delivery.tag)
         return held is not None and self._clock.monotonic() - held[0] < self._lease / 2
+
+    def unconfirmed(self, deliveries: Iterable[Delivery]) -> list[Delivery]:
+        """Those of many that are not confirmed: the clock is asked once for all."""
+        held, limit = self._held, self._clock.monotonic() - self._lease / 2
+        return [each for each in deliveries if (known := held.get(each.tag)) is None or known[0] <= limit]
 
     def end_of(self, delivery: Delivery) -> float:
         """The monotonic time before which nobody else can have it, as known now."""
