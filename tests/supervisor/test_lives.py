@@ -15,6 +15,7 @@ from waiting import until
 async def test_it_runs_as_many_as_it_is_told(tmp_path: Path) -> None:
     async with Supervision(tmp_path, "steady", processes=3) as supervised:
         await supervised.said("Ready: 3 processes")
+        await supervised.happened("ready", times=3)
         pids = [entry["pid"] for entry in supervised.entries("ready")]
         assert sorted(supervised.children()) == sorted(pids)
         assert [os.getpgid(pid) for pid in pids] == pids
