@@ -47,15 +47,16 @@ class Member:
             raise Violation(f"{self.name}: {running} run at a time, {concurrency} may")
         if running != len(parts.executor._running):
             raise Violation(f"{self.name}: {running} are said to run, {len(parts.executor._running)} do")
-        looked_up = 0 if parts.suspects is None else len(parts.suspects._held)
-        if waiting != len(parts.dispatcher._waiting) + len(parts.gate._held) + looked_up:
+        intake = parts.intake
+        looked_up = 0 if intake.suspects is None else len(intake.suspects._held)
+        if waiting != len(intake.dispatcher._waiting) + len(intake.gate._held) + looked_up:
             raise Violation(f"{self.name}: {waiting} are said to wait, and there are others")
-        if flow.aside != sum(map(len, parts.dispatcher._of_full.values())) or flow.concluding < 0:
+        if flow.aside != sum(map(len, intake.dispatcher._of_full.values())) or flow.concluding < 0:
             raise Violation(f"{self.name}: {flow.aside} are said to stand aside, {flow.concluding} to be concluded")
         if running + waiting > 2 * concurrency + flow.aside:
             raise Violation(f"{self.name}: {running} run and {waiting} wait, though {concurrency} may run")
-        if fair and parts.leases._held:
-            oldest = next(iter(parts.leases._held.values()))[0]
+        if fair and parts.hold.leases._held:
+            oldest = next(iter(parts.hold.leases._held.values()))[0]
             if now - oldest > LEASE / 2 + 2 * DEADLINE / 3:
                 raise Violation(f"{self.name}: a lease was confirmed {now - oldest:.3f} s ago")
 
