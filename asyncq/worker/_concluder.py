@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import Any
 
 import anyio
 
@@ -73,14 +72,6 @@ class Concluder:
         self._flow.concluding += 1
         self._pending.append(item)
         self._wanted.set()
-
-    async def store_state(self, attempt: Attempt, state: str, meta: Any) -> None:
-        """Store an interim state of a running task. Raises EncodeError."""
-        if self._recorder is not None:
-            queue, children = attempt.delivery.queue, attempt.children
-            record = self._judge.record(attempt.message, state, meta, queue=queue, children=children)
-            if record is not None:
-                await self._recorder.store_one(record)
 
     async def run(self) -> None:
         while True:

@@ -13,7 +13,6 @@ from msgspec import Struct
 
 from asyncq._definition import TaskOptions
 from asyncq._suspicion import Suspicion
-from asyncq._validation import dump_result
 from asyncq.driver import Ack, Dead, Delivery, GiveBack, Park, Publication, Requeue, Settlement, StoredResult
 from asyncq.errors import (
     EncodeError,
@@ -26,17 +25,7 @@ from asyncq.errors import (
     TimeLimitExceeded,
     WorkerLostError,
 )
-from asyncq.protocol import (
-    ResultRecord,
-    TaskMessage,
-    dead_letter,
-    decode_task,
-    describe_exception,
-    encode_result,
-    retry_of,
-    shape_of_args,
-    shape_of_kwargs,
-)
+from asyncq.protocol import TaskMessage, dead_letter, decode_task, describe_exception, retry_of
 from asyncq.worker._attempt import Attempt
 from asyncq.worker._outcome import (
     Convicted,
@@ -52,6 +41,7 @@ from asyncq.worker._outcome import (
     Snoozed,
     Succeeded,
 )
+from asyncq.worker._record_encoder import RecordEncoder
 from asyncq.worker._setup import WorkerSetup
 from asyncq.worker._strangers import put_off
 
@@ -78,9 +68,9 @@ class Conclusion(Struct, kw_only=True):
 class Judge:
     """Turns outcomes into conclusions by the rules of the task and of the app."""
 
-    def __init__(self, setup: WorkerSetup, *, node: str) -> None:
+    def __init__(self, setup: WorkerSetup, records: RecordEncoder) -> None:
         self._setup = setup
-        self._node = node
+        self._records = records
         self._clock = setup.environment.clock
 
     def conclude(self, attempt: Attempt, outcome: Outcome) -> Conclusion:
@@ -231,9 +221,7 @@ class Judge:
         record = None
         keeps_errors = state == "FAILURE" and attempt.program.store_errors
         if not attempt.ignore_result or keeps_errors:
-            record = self.record(
-                attempt.message, state, result, text, queue=attempt.delivery.queue, children=attempt.children
-            )
+            record = self._records.of(attempt, state, result, text)
         return Conclusion(
             attempt=attempt, state=state, record=record, settlement=settlement or _ack(attempt), error=error
         )
@@ -255,68 +243,11 @@ class Judge:
         message = decode_task(delivery.content, limits=setup.limits, accept=setup.accept)
         error = NotRegistered(message.task)
         ignore = setup.ignore_result if message.ignore_result is None else message.ignore_result
-        record = None if ignore else self.record(message, "FAILURE", describe_exception(error), queue=delivery.queue)
+        record = None
+        if not ignore:
+            record = self._records.encode(message, "FAILURE", describe_exception(error), queue=delivery.queue)
         dead = self.bury(delivery, reason)
         return Conclusion(attempt=None, state="UNKNOWN", record=record, settlement=dead, error=error)
-
-    def record(
-        self,
-        message: TaskMessage,
-        state: str,
-        result: Any,
-        text: str | None = None,
-        *,
-        queue: str,
-        children: list[Any] | None = None,
-    ) -> StoredResult | None:
-        """Encode a record, None where there is no backend. Raises EncodeError when `result` cannot travel."""
-        setup = self._setup
-        if setup.backend is None:
-            return None
-        done = None
-        if state in {"SUCCESS", "FAILURE", "REVOKED"}:
-            done = datetime.fromtimestamp(self._clock.wall(), setup.timezone)
-        record = ResultRecord(
-            task_id=message.id,
-            status=state,
-            result=result,
-            traceback=text,
-            children=children,
-            date_done=done,
-            group_id=message.group,
-            parent_id=message.parent_id,
-        )
-        if setup.result_extended:
-            record.extra = {
-                "name": message.task,
-                "args": message.args,
-                "kwargs": message.kwargs,
-                "worker": self._node,
-                "retries": message.retries,
-                "queue": queue,
-            }
-        expires = setup.result_expires
-        if state == "FAILURE" and setup.result_failure_expires is not None:
-            expires = setup.result_failure_expires
-        try:
-            raw = self._encode(record)
-        except EncodeError:
-            if not setup.result_extended:
-                raise
-            # Arguments that came in another way than results are stored must not cost the result.
-            record.extra |= {"args": shape_of_args(message.args), "kwargs": shape_of_kwargs(message.kwargs)}
-            raw = self._encode(record)
-        reply_to = message.properties.reply_to
-        return StoredResult(task_id=message.id, record=raw, status=state, expires=expires, reply_to=reply_to)
-
-    def _encode(self, record: ResultRecord) -> bytes:
-        """Raises EncodeError for what cannot be stored, or is too large for the backend."""
-        setup = self._setup
-        raw = _encode(record, setup)
-        limit = None if setup.backend is None else setup.backend.capabilities.max_record_bytes
-        if limit is not None and len(raw) > limit:
-            raise EncodeError(f"the record has {len(raw):,} bytes; the result backend takes {limit:,} at most")
-        return raw
 
     def _again(self, attempt: Attempt, *, due: float | None, retries: int) -> Publication:
         eta = None if due is None else datetime.fromtimestamp(due, UTC)
@@ -339,15 +270,6 @@ def _reason(retry: Retry, text: str) -> BaseException:
 
 def _ack(attempt: Attempt) -> Settlement | None:
     return None if attempt.acknowledged else Ack(attempt.delivery)
-
-
-def _encode(record: ResultRecord, setup: WorkerSetup) -> bytes:
-    try:
-        return encode_result(record, serializer=setup.result_serializer, compression=setup.result_compression)
-    except EncodeError:
-        # Models and dataclasses, which most results are not, are looked for only when the plain way fails.
-        record.result = dump_result(record.result)
-        return encode_result(record, serializer=setup.result_serializer, compression=setup.result_compression)
 
 
 def wants_retry(exc: BaseException, options: TaskOptions) -> bool:

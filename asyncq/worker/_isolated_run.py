@@ -22,7 +22,7 @@ from asyncq.protocol import WireMessage, decode_task
 from asyncq.worker._attempt import Attempt, Surroundings
 from asyncq.worker._backoff import Backoff
 from asyncq.worker._calls import LoopCaller, ThreadCaller, value_of
-from asyncq.worker._conclusion import Judge, wants_retry
+from asyncq.worker._conclusion import wants_retry
 from asyncq.worker._outcome import (
     Failed,
     Outcome,
@@ -34,6 +34,7 @@ from asyncq.worker._outcome import (
 )
 from asyncq.worker._process import named, note_traceback, portable, why_not
 from asyncq.worker._program import compile_task
+from asyncq.worker._record_encoder import RecordEncoder
 from asyncq.worker._recorder import Recorder
 from asyncq.worker._setup import WorkerSetup
 
@@ -168,14 +169,13 @@ class _States:
 
     def __init__(self, setup: WorkerSetup, node: str) -> None:
         self._setup = setup
-        self._judge = Judge(setup, node=node)
+        self._records = RecordEncoder(setup, node=node)
         self._opening = asyncio.Lock()
         self._recorder: Recorder | None = None
 
     async def store_state(self, attempt: Attempt, state: str, meta: Any) -> None:
         """Store one. Raises EncodeError."""
-        queue, children = attempt.delivery.queue, attempt.children
-        record = self._judge.record(attempt.message, state, meta, queue=queue, children=children)
+        record = self._records.of(attempt, state, meta)
         backend = self._setup.backend
         if record is not None and backend is not None:
             async with self._opening:

@@ -19,7 +19,8 @@ from asyncq.worker._hold import take_hold
 from asyncq.worker._intake import Intake
 from asyncq.worker._journal import Journal
 from asyncq.worker._program import Program, compile_tasks
-from asyncq.worker._recorder import Recorder
+from asyncq.worker._record_encoder import RecordEncoder
+from asyncq.worker._recorder import InterimStates, Recorder
 from asyncq.worker._setup import WorkerSetup
 from asyncq.worker._visibility import Visibility
 from asyncq.worker._wear import Wear
@@ -49,7 +50,8 @@ class Parts:
         coordination = coordination_of(setup.backend, setup.broker)
         if coordination is None:
             _refuse_fleet_limits(programs, setup)
-        journal, judge = Journal(flow.stats), Judge(setup, node=node)
+        records = RecordEncoder(setup, node=node)
+        journal, judge = Journal(flow.stats), Judge(setup, records)
         self.hold = hold = take_hold(setup, flow, node=node, flights=flights)
         self.coordinated = coordinated = coordinate(setup, coordination, flow, node=node)
         self.recorder = None if setup.backend is None else Recorder(setup.backend, setup.environment.random)
@@ -80,7 +82,7 @@ class Parts:
         self.intake = Intake(
             setup=setup,
             programs=programs,
-            surroundings=Surroundings(node, self.concluder, setup.limits, resources),
+            surroundings=Surroundings(node, InterimStates(records, self.recorder), setup.limits, resources),
             coordination=coordination,
             hold=hold,
             coordinated=coordinated,

@@ -6,13 +6,15 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import anyio
 
 from asyncq.driver import ResultBackend, StoredResult
 from asyncq.errors import BackendConnectionError, BackendError, BackendFull
+from asyncq.worker._attempt import Attempt
 from asyncq.worker._backoff import Backoff
+from asyncq.worker._record_encoder import RecordEncoder
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +94,20 @@ class Recorder:
             for error in (await self._store(_always([record]))).values():
                 refused[position] = error
         return refused
+
+
+class InterimStates:
+    """Stores what running tasks say of themselves: STARTED, PROGRESS, states of their own."""
+
+    def __init__(self, records: RecordEncoder, recorder: Recorder | None) -> None:
+        self._records = records
+        self._recorder = recorder
+
+    async def store_state(self, attempt: Attempt, state: str, meta: Any) -> None:
+        """Store one, where there is a backend. Raises EncodeError."""
+        record = self._records.of(attempt, state, meta)
+        if record is not None and self._recorder is not None:
+            await self._recorder.store_one(record)
 
 
 def _always(records: Sequence[StoredResult]) -> Current:
