@@ -17,11 +17,21 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from servers import RabbitServer
 
+if TYPE_CHECKING:
+    import pytest
+
 #: Seconds until the node must answer.
 _PATIENCE = 90.0
+
+
+def run_folder(factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A folder that all processes of a test run have in common."""
+    base = factory.getbasetemp()
+    return base if worker_id == "master" else base.parent
 
 
 @contextmanager

@@ -200,6 +200,11 @@ class RabbitServer:
         assert self._server is not None
         return self._server.pid
 
+    @property
+    def running(self) -> bool:
+        """It was started here, and was not ended here since."""
+        return self._server is not None
+
     def start(self) -> None:
         """Start, and wait until it answers: some 8 seconds."""
         assert self._server is None

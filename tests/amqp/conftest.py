@@ -10,15 +10,14 @@ import pytest
 
 from amqp_kit import NewBroker, make_broker
 from asyncq_brokers.amqp import AmqpBroker
-from rabbit_node import shared_node
+from rabbit_node import run_folder, shared_node
 from servers import RabbitServer
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[RabbitServer]:
     """A node that no test stops, fills or freezes."""
-    base = tmp_path_factory.getbasetemp()
-    with shared_node(base if worker_id == "master" else base.parent) as node:
+    with shared_node(run_folder(tmp_path_factory, worker_id)) as node:
         yield node
 
 

@@ -16,9 +16,10 @@ from asyncq.driver import Publication
 from asyncq.protocol import WireMessage, read_dead_letter
 from aws.moto_server import MotoServer
 from chaos.aftermath import begun_again, never_begun_again, unfinished
+from chaos.places import Places
 from chaos.proxy import Proxy
 from chaos.scale import SHORT, Scale
-from chaos.trial import BATCH, Places, Trial
+from chaos.trial import BATCH, Trial
 from waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]

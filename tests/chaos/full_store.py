@@ -12,12 +12,14 @@ import json
 import os
 import sqlite3
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 from chaos.checker import Report
+from chaos.places import Places
 from chaos.scale import Scale
-from chaos.trial import Places, Trial
+from chaos.trial import Trial
 from servers import RedisServer
 
 
@@ -33,11 +35,13 @@ async def fill_under_load(trial: Trial, fill: Callable[[], object], free: Callab
         return await trial.finish()
 
 
-def check_full_store(report: Report, *, duplicates: int = 0) -> None:
+def check_full_store(report: Report, *, duplicates: int = 0, unknown: bool = False) -> None:
+    """`unknown`: nobody can tell what becomes of a send that was on its way when the store became full."""
     report.check(duplicates=duplicates, overlap=duplicates > 0)
     report.check_recovery()
-    refusals = {record.detail for record in report.records if record.kind == "NACK"}
-    assert refusals == {"BrokerFull"}, refusals
+    refusals = Counter(record.detail for record in report.records if record.kind == "NACK")
+    assert refusals["BrokerFull"], refusals
+    assert refusals.keys() <= {"BrokerFull", *(["BrokerConnectionError"] if unknown else [])}, refusals
     assert report.slowest_send < 5
 
 

@@ -62,7 +62,7 @@ class Load:
         try:
             await self.publish(task_id)
         except AsyncqError as error:
-            self._ledger.write("NACK", task_id, type(error).__name__[:24])
+            self._ledger.write("NACK", task_id, _public_name(error))
         else:
             self._ledger.write("ACK", task_id)
         return task_id
@@ -90,6 +90,11 @@ class Load:
                         await self._stopped.wait()
                 except TimeoutError:
                     pass
+
+
+def _public_name(error: AsyncqError) -> str:
+    """What users know it as: drivers have subclasses of their own."""
+    return next(cls.__name__ for cls in type(error).__mro__ if cls.__module__ == "asyncq.errors")
 
 
 class Reader:

@@ -14,9 +14,10 @@ from asyncq.errors import ResultTimeout
 from asyncq.worker._revoker import PATIENCE
 from chaos.gauges import descriptors
 from chaos.ledger import Record
+from chaos.places import Places
 from chaos.proxy import Proxy
 from chaos.scale import Scale
-from chaos.trial import Figures, Places, Trial
+from chaos.trial import Figures, Trial
 from servers import RedisServer
 from waiting import until
 

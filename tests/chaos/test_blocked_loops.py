@@ -11,8 +11,9 @@ import pytest
 
 from asyncq import TimeLimitExceeded
 from chaos.aftermath import begun_again, ends_between, first_start
+from chaos.places import Places, on
 from chaos.scale import Scale
-from chaos.trial import BATCH, Figures, Places, Trial
+from chaos.trial import BATCH, Figures, Trial
 from waiting import until
 
 #: Seconds: the harmful task's hard limit, and what it has for clean-up after that.
@@ -23,6 +24,7 @@ _LIMIT, _GRACE = 2.0, 1.0
 _TOLD, _KILLED, _HANDED_BACK = 2.0, 1.0, 2.0
 
 
+@on("redis", "rabbit")
 @pytest.mark.parametrize("how", ["python", "regex", "sleep"])
 async def test_f13_the_loop_is_blocked(
     tmp_path: Path, scale: Scale, places: Places, figures: Figures, how: Literal["python", "regex", "sleep"]
@@ -65,6 +67,7 @@ async def test_f13_the_loop_is_blocked(
         assert told < _TOLD * scale.slack
 
 
+@on("redis", "rabbit")
 async def test_f14_cancellation_is_swallowed(tmp_path: Path, scale: Scale, places: Places, figures: Figures) -> None:
     """F14: a task catches every cancellation; its soft limit is 1 s, its hard limit 2 s.
 

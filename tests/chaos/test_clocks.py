@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from chaos.clock import WallClock
+from chaos.places import Places, on
 from chaos.scale import Scale
-from chaos.trial import Figures, Places, Trial
+from chaos.trial import Figures, Trial
 from waiting import until
 
 _HOUR, _DAY = 3600.0, 86400.0
@@ -18,14 +19,15 @@ _HOUR, _DAY = 3600.0, 86400.0
 _LASTING, _TOLERANCE, _BUSY = 1.0, 0.1, 0.25
 
 
-async def test_f10_the_wall_clock_jumps(tmp_path: Path, scale: Scale, any_places: Places, figures: Figures) -> None:
+@on("redis", "sqlite")
+async def test_f10_the_wall_clock_jumps(tmp_path: Path, scale: Scale, places: Places, figures: Figures) -> None:
     """F10: the workers' wall clock jumps by an hour and by a day, on and back, in the midst of everything.
 
     Soft limits take the time that they always take, 10 % more or less; no lease ends too early, none lasts too long;
     what has an ETA begins once.
     """
     # How long a result is kept is a date as well: what was stored on the day before is not to be gone already.
-    trial = Trial(tmp_path, scale, any_places, more={"result_expires": 10 * _DAY})
+    trial = Trial(tmp_path, scale, places, more={"result_expires": 10 * _DAY})
     clock = WallClock(trial.ledger.path)
     async with trial:
         dated, limited = list[str](), list[str]()
@@ -55,14 +57,15 @@ async def test_f10_the_wall_clock_jumps(tmp_path: Path, scale: Scale, any_places
         pytest.param(-_HOUR, id="back"),
     ],
 )
+@on("redis", "sqlite")
 async def test_f10_a_retry_of_a_worker_whose_clock_is_wrong(
-    tmp_path: Path, scale: Scale, any_places: Places, jump: float, request: pytest.FixtureRequest
+    tmp_path: Path, scale: Scale, places: Places, jump: float, request: pytest.FixtureRequest
 ) -> None:
     """F10: a countdown is as long as it always is, however wrong the clock of the worker that counts."""
-    if jump > 0 and any_places.broker.startswith("redis"):
+    if jump > 0 and places.broker.startswith("redis"):
         # What is parked on Redis is told by the server's clock, and when it is due by the worker's.
         request.applymarker(pytest.mark.xfail(raises=TimeoutError, strict=True, reason="it comes late by the jump"))
-    trial = Trial(tmp_path, scale._replace(rate=1), any_places)
+    trial = Trial(tmp_path, scale._replace(rate=1), places)
     clock = WallClock(trial.ledger.path)
     async with trial:
         clock.jump(jump)

@@ -10,8 +10,9 @@ import signal
 import time
 from pathlib import Path
 
+from chaos.places import Places, on
 from chaos.scale import Scale
-from chaos.trial import BATCH, Figures, Places, Trial
+from chaos.trial import BATCH, Figures, Trial
 from waiting import until
 
 #: Deaths of children, before a task had ended in any of them, after which a supervisor gives up; and its exit code.
@@ -20,14 +21,15 @@ _DEATHS, _FAILED = 5, 1
 _QUEUE = "celery"
 
 
-async def test_f19_a_redelivery_storm(tmp_path: Path, scale: Scale, any_places: Places, figures: Figures) -> None:
+@on("redis", "sqlite", "rabbit")
+async def test_f19_a_redelivery_storm(tmp_path: Path, scale: Scale, places: Places, figures: Figures) -> None:
     """F19: 100,000 messages are ready, and a worker is killed 10 times, as soon as it has begun with them.
 
     By the broker's count no more is in flight at any moment than who lives may take, and those that died may have taken
     as long as nobody has lived long enough to rescue it. Nothing goes to the dead letters.
     """
     scale = scale._replace(pause=(0.001, 0.002))
-    trial = Trial(tmp_path, scale, any_places)
+    trial = Trial(tmp_path, scale, places)
     share = 2 * (2 * scale.concurrency + BATCH)
     ready, kills = scale.times(100_000), scale.times(10)
     killed = excess = 0
@@ -40,8 +42,7 @@ async def test_f19_a_redelivery_storm(tmp_path: Path, scale: Scale, any_places: 
             nonlocal excess
             while True:
                 unrescued = 0 if time.monotonic() > rescued_at else killed
-                depth = await trial.broker.depth(_QUEUE)
-                excess = max(excess, (depth.in_flight or 0) - share * (1 + unrescued))
+                excess = max(excess, await trial.held() - share * (1 + unrescued))
                 await asyncio.sleep(0.05)
 
         watching = asyncio.create_task(watch())

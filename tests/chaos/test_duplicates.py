@@ -6,19 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from chaos.ledger import Record
+from chaos.places import Places, on
 from chaos.scale import Scale
-from chaos.trial import Figures, Places, Trial
+from chaos.trial import Figures, Trial
 from waiting import until
 
 
-async def test_f9_messages_are_published_again(
-    tmp_path: Path, scale: Scale, any_places: Places, figures: Figures
-) -> None:
+@on("redis", "sqlite")
+async def test_f9_messages_are_published_again(tmp_path: Path, scale: Scale, places: Places, figures: Figures) -> None:
     """F9: 5 % of the messages are published twice under one id, half of them at once, half after their end.
 
     Nothing runs more than twice, and the result of the first success stays.
     """
-    trial = Trial(tmp_path, scale, any_places)
+    trial = Trial(tmp_path, scale, places)
     async with trial:
         await trial.endure()
         await trial.load.stop()

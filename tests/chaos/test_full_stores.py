@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from chaos.full_store import check_full_store, fill_under_load
+from chaos.places import Places, on
 from chaos.scale import Scale
-from chaos.trial import Figures, Places, Trial
-from servers import RedisServer
+from chaos.trial import Figures, Trial
+from servers import RabbitServer, RedisServer
 
 #: Enters a file system of its own, in which "$1" is a disk of "$2" MiB, and runs the rest there.
 _ON_SMALL_DISK = 'mount -t tmpfs -o "size=$2m" none "$1" && shift 2 && exec "$@"'
@@ -41,9 +42,38 @@ async def test_f16_redis_without_memory(
     check_full_store(report)
 
 
-@pytest.mark.parametrize("kind", ["redis", "sqlite"])
+#: What `rabbitmqctl` is told so that RabbitMQ has too little, and so that it has enough again.
+_ALARMS = {
+    "memory": (("set_vm_memory_high_watermark", "0.00001"), ("set_vm_memory_high_watermark", "0.4")),
+    "disk": (("set_disk_free_limit", str(1 << 60)), ("set_disk_free_limit", "50MB")),
+}
+
+
+@on("own-rabbit")
+@pytest.mark.parametrize("alarm", _ALARMS)
+async def test_f16_an_alarm_of_rabbitmq(
+    tmp_path: Path, scale: Scale, places: Places, alarm: str, broker_server: RabbitServer, figures: Figures
+) -> None:
+    """F16: RabbitMQ believes for 30 s that it has no memory, or no room on its disk, and reads nothing from senders.
+
+    What it had not read by then may be stored later, or not: those sends raise BrokerConnectionError, all others
+    BrokerFull. The rest is as above.
+    """
+    fill, free = _ALARMS[alarm]
+    trial = Trial(tmp_path, scale, places)
+    try:
+        report = await fill_under_load(
+            trial, fill=lambda: broker_server.control(*fill), free=lambda: broker_server.control(*free)
+        )
+    finally:
+        broker_server.control(*free)
+    figures(report, trial)
+    check_full_store(report, unknown=True)
+
+
+@pytest.mark.parametrize("store", ["redis", "sqlite"])
 def test_f16_a_disk_without_room(
-    tmp_path: Path, scale: Scale, kind: str, record_property: Callable[[str, object], None]
+    tmp_path: Path, scale: Scale, store: str, record_property: Callable[[str, object], None]
 ) -> None:
     """F16: the disk under the append-only file, or under the SQLite file, is full for 30 s.
 
@@ -55,7 +85,7 @@ def test_f16_a_disk_without_room(
         pytest.skip("no right to a mount namespace")
     size = 16 + round(scale.rate * (scale.before + scale.fault + scale.after) * 0.005)
     with tempfile.TemporaryDirectory(prefix="asyncq-disk-") as disk:  # a short name: a socket's has room for 107 bytes
-        program = [sys.executable, "-m", "chaos.full_store", kind, disk, tmp_path, json.dumps(scale)]
+        program = [sys.executable, "-m", "chaos.full_store", store, disk, tmp_path, json.dumps(scale)]
         done = subprocess.run(
             [*_UNSHARE, "sh", "-c", _ON_SMALL_DISK, "sh", disk, str(size), *program],
             env={**os.environ, "TMPDIR": disk, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from chaos.aftermath import begun_again, unfinished
+from chaos.places import Places
 from chaos.scale import Scale
-from chaos.trial import BATCH, Figures, Places, Trial
+from chaos.trial import BATCH, Figures, Trial
 from processes import Program
 from waiting import until
 

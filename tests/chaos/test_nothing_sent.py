@@ -9,8 +9,9 @@ import time
 from pathlib import Path
 
 from chaos.aftermath import begun_again, busiest, never_begun_again
+from chaos.places import Places, on
 from chaos.scale import Scale
-from chaos.trial import BATCH, Figures, Places, Trial
+from chaos.trial import BATCH, Figures, Trial
 from servers import RedisServer
 from waiting import until
 
@@ -22,10 +23,11 @@ _HANDED_BACK, _BACK = 2.0, 5.0
 _LIMIT, _GRACE = 1.0, 1.0
 
 
-async def test_f24_a_child_is_killed(tmp_path: Path, scale: Scale, any_places: Places, figures: Figures) -> None:
+@on("redis", "sqlite", "rabbit")
+async def test_f24_a_child_is_killed(tmp_path: Path, scale: Scale, places: Places, figures: Figures) -> None:
     """F24, F1: what a killed child held is begun again within 2 s."""
     scale = scale._replace(lease=6 * scale.slack)  # so that nothing comes back by itself
-    trial = Trial(tmp_path, scale, any_places)
+    trial = Trial(tmp_path, scale, places)
     async with trial:
         await _send_the_last(trial, pause=0.2)  # they may have killed it: each has a process to itself, one at a time
         async with trial.fault("kill"):
@@ -40,9 +42,10 @@ async def test_f24_a_child_is_killed(tmp_path: Path, scale: Scale, any_places: P
     assert again[0] < _HANDED_BACK * scale.slack
 
 
-async def test_f24_a_host_dies(tmp_path: Path, scale: Scale, any_places: Places, figures: Figures) -> None:
+@on("redis", "sqlite", "rabbit")
+async def test_f24_a_host_dies(tmp_path: Path, scale: Scale, places: Places, figures: Figures) -> None:
     """F24, F1b: all that a dead host held is begun again within a lease and 2 s."""
-    trial = Trial(tmp_path, scale, any_places, hosts=2)
+    trial = Trial(tmp_path, scale, places, hosts=2)
     async with trial:
         await _send_the_last(trial)
         victim = busiest(trial.ledger.entries(), trial.fleet.workers)
@@ -76,10 +79,11 @@ async def test_f24_the_broker_is_killed(
     report.check_recovery(first=_BACK * scale.slack, rate=None)
 
 
-async def test_f24_the_loop_is_blocked(tmp_path: Path, scale: Scale, any_places: Places, figures: Figures) -> None:
+@on("redis", "sqlite", "rabbit")
+async def test_f24_the_loop_is_blocked(tmp_path: Path, scale: Scale, places: Places, figures: Figures) -> None:
     """F24, F13: those beside a task that blocks the loop begin again within 2 s from when its process is killed."""
     scale = scale._replace(lease=6 * scale.slack)
-    trial = Trial(tmp_path, scale, any_places, more={"kill_grace": _GRACE})
+    trial = Trial(tmp_path, scale, places, more={"kill_grace": _GRACE})
     async with trial:
         [host] = trial.fleet.hosts
         async with trial.fault("blocked"):

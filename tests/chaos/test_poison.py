@@ -10,8 +10,9 @@ from pathlib import Path
 from asyncq.driver import Publication
 from asyncq.protocol import WireMessage, read_dead_letter
 from chaos.aftermath import ends_between
+from chaos.places import Places, on
 from chaos.scale import Scale
-from chaos.trial import BATCH, Figures, Places, Trial
+from chaos.trial import BATCH, Figures, Trial
 from waiting import until
 
 _QUEUE = "celery"
@@ -22,14 +23,13 @@ _MOST_KILLS, _OVER = 5, 60.0
 _GIB = 1 << 30
 
 
-async def test_f11_messages_that_nobody_can_run(
-    tmp_path: Path, scale: Scale, any_places: Places, figures: Figures
-) -> None:
+@on("redis", "sqlite", "rabbit")
+async def test_f11_messages_that_nobody_can_run(tmp_path: Path, scale: Scale, places: Places, figures: Figures) -> None:
     """F11 a, b: one message in a thousand is undecodable, one is for a task that nobody knows.
 
     They are in the dead letters with the reason, byte for byte; everything else runs as fast as it is sent.
     """
-    trial = Trial(tmp_path, scale, any_places, more={"unknown_task_timeout": 1})
+    trial = Trial(tmp_path, scale, places, more={"unknown_task_timeout": 1})
     rounds = max(2, round(scale.rate * scale.fault / 1000))
     garbage = [f"garbage {number}".encode() for number in range(rounds)]
     async with trial:
@@ -54,15 +54,16 @@ async def test_f11_messages_that_nobody_can_run(
     assert {each.headers["id"] for each in strange if isinstance(each, WireMessage)} == unknown
 
 
+@on("redis", "sqlite", "rabbit")
 async def test_f11_tasks_that_kill_their_process(
-    tmp_path: Path, scale: Scale, any_places: Places, figures: Figures
+    tmp_path: Path, scale: Scale, places: Places, figures: Figures
 ) -> None:
     """F11 c, d: tasks that end their process or make it crash, and one that takes 4 GiB where there are no 3.
 
     The deadly ones are in the dead letters after five kills at most, and nothing else is; every innocent ends; all of
     that within 60 s. Who asks for memory that isn't there gets an error of its own, and harms nobody.
     """
-    trial = Trial(tmp_path, scale, any_places)
+    trial = Trial(tmp_path, scale, places)
     async with trial:
         for pid in trial.fleet.hosts[0].processes_left:
             resource.prlimit(pid, resource.RLIMIT_AS, (3 * _GIB, 3 * _GIB))

@@ -6,26 +6,40 @@ import asyncio
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 
 from chaos.app import make_app
 from chaos.load import Load
+from chaos.places import Places, on
 from chaos.scale import Scale
-from chaos.trial import Figures, Places, Trial
-from servers import RedisServer
+from chaos.trial import Figures, Trial
+from chaos.vhost import Vhost
+from servers import RabbitServer, RedisServer
+
+Server: TypeAlias = RedisServer | RabbitServer
 
 _MIB = 1024 * 1024
 
 
 @pytest.fixture
 def trial(tmp_path: Path, scale: Scale, places: Places) -> Trial:
-    return Trial(tmp_path, scale, places)
+    return Trial(tmp_path, scale, places, broker=places.impatient(scale).broker)
 
 
-@pytest.mark.parametrize("end", [RedisServer.stop, RedisServer.kill])
+def _stop(server: Server) -> None:
+    server.stop()
+
+
+def _kill(server: Server) -> None:
+    server.kill()
+
+
+@on("redis", "own-rabbit")
+@pytest.mark.parametrize("end", [pytest.param(_stop, id="stopped"), pytest.param(_kill, id="killed")])
 async def test_f3_a_restart(
-    trial: Trial, server: RedisServer, end: Callable[[RedisServer], None], figures: Figures
+    trial: Trial, broker_server: Server, end: Callable[[Server], None], figures: Figures
 ) -> None:
     """F3: the broker is down for 5 s, after a clean end or a SIGKILL.
 
@@ -34,9 +48,9 @@ async def test_f3_a_restart(
     """
     async with trial:
         async with trial.fault("restart"):
-            await asyncio.to_thread(end, server)
+            await asyncio.to_thread(end, broker_server)
             await asyncio.sleep(min(5.0, trial.scale.fault))
-            await asyncio.to_thread(server.start)
+            await asyncio.to_thread(broker_server.start)
         report = await trial.finish()
     figures(report, trial)
     report.check(duplicates=trial.in_flight)
@@ -45,12 +59,13 @@ async def test_f3_a_restart(
     assert trial.growth().resident < 20 * _MIB
 
 
-async def test_f4_a_broker_that_stands_still(trial: Trial, server: RedisServer, figures: Figures) -> None:
+@on("redis", "own-rabbit")
+async def test_f4_a_broker_that_stands_still(trial: Trial, broker_server: Server, figures: Figures) -> None:
     """F4: SIGSTOP for 30 s. It is noticed, no call hangs beyond its time-out, what runs runs on; then as in F3."""
     scale = trial.scale
     async with trial:
         async with trial.fault("stopped"):
-            with server.paused():
+            with broker_server.paused():
                 await trial.endure()
         report = await trial.finish()
     figures(report, trial)
@@ -60,13 +75,13 @@ async def test_f4_a_broker_that_stands_still(trial: Trial, server: RedisServer, 
     assert report.slowest_send < scale.network_timeout + 1
 
 
-async def test_f18_restart_after_restart(trial: Trial, server: RedisServer, figures: Figures) -> None:
+async def test_f18_restart_after_restart(trial: Trial, broker_server: Server, figures: Figures) -> None:
     """F18: restarted 50 times, 2 s after it was back. Nobody keeps a task, a socket or memory of it."""
     restarts = trial.scale.times(50)
     async with trial:
         for _ in range(restarts):
             async with trial.fault("restart"):
-                await asyncio.to_thread(server.restart)
+                await asyncio.to_thread(broker_server.restart)
             await asyncio.sleep(2)
         report = await trial.finish()
     figures(report, trial, restarts=restarts)
@@ -74,27 +89,39 @@ async def test_f18_restart_after_restart(trial: Trial, server: RedisServer, figu
     _check_baseline(trial)
 
 
-async def test_f18_connections_killed_again_and_again(trial: Trial, server: RedisServer, figures: Figures) -> None:
-    """F18: `CLIENT KILL` of all connections every 200 ms for 60 s."""
+@on("redis", "rabbit")
+async def test_f18_connections_killed_again_and_again(
+    trial: Trial, vhost: Vhost | None, broker_server: Server, figures: Figures
+) -> None:
+    """F18: all connections are ended every 200 ms for 60 s, on RabbitMQ every 200 ms after that has ended."""
+
+    def kill() -> None:
+        if vhost is not None:
+            vhost.close_connections()
+        else:
+            assert isinstance(broker_server, RedisServer)
+            for kind in ("normal", "pubsub"):
+                broker_server.command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+
     kills = 0
     async with trial:
         until_then = time.monotonic() + 2 * trial.scale.fault
         while time.monotonic() < until_then:
-            for kind in ("normal", "pubsub"):
-                server.command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+            await asyncio.to_thread(kill)
             kills += 1
             await asyncio.sleep(0.2)
         report = await trial.finish()
     figures(report, trial, kills=kills)
-    report.check(duplicates=kills * trial.in_flight)
+    report.check(duplicates=kills * trial.in_flight, overlap=vhost is not None)
     _check_baseline(trial)
 
 
+@on("redis", "sqlite", "rabbit")
 async def test_f18_clients_that_come_send_and_go(
-    tmp_path: Path, scale: Scale, any_places: Places, figures: Figures
+    tmp_path: Path, scale: Scale, places: Places, figures: Figures
 ) -> None:
     """F18: 1,000 clients connect, send one task and leave."""
-    trial = Trial(tmp_path, scale, any_places)
+    trial = Trial(tmp_path, scale, places)
     clients = scale.times(1000)
     async with trial:
         for _ in range(clients):
@@ -108,7 +135,5 @@ async def test_f18_clients_that_come_send_and_go(
 
 
 def _check_baseline(trial: Trial) -> None:
-    growth = trial.growth()
-    assert growth.tasks <= 0
-    assert growth.descriptors <= 0
-    assert growth.resident < 10 * _MIB
+    trial.check_baseline()
+    assert trial.growth().resident < 10 * _MIB

@@ -8,9 +8,10 @@ from collections.abc import Collection
 from pathlib import Path
 
 from chaos.gauges import descriptors, processor_time
+from chaos.places import Places
 from chaos.proxy import Proxy
 from chaos.scale import Scale
-from chaos.trial import Figures, Places, Trial
+from chaos.trial import Figures, Trial
 from waiting import until
 
 #: Descriptors that a process may have, how much more of a processor than before it may use while it gets none (one that

@@ -11,8 +11,9 @@ from typing import NamedTuple
 from chaos.aftermath import begun_again, never_begun_again, unfinished
 from chaos.checker import Report
 from chaos.fleet import Host
+from chaos.places import Places, on
 from chaos.scale import Scale
-from chaos.trial import Figures, Places, Trial
+from chaos.trial import Figures, Trial
 from waiting import until
 
 #: Seconds: beyond the time-out, until a host is gone; until it is gone when it doesn't wait; from its end until what it
@@ -35,13 +36,14 @@ class End(NamedTuple):
     last_start: float
 
 
-async def test_f2_a_host_is_told_to_stop(tmp_path: Path, scale: Scale, any_places: Places, figures: Figures) -> None:
+@on("redis", "sqlite", "rabbit")
+async def test_f2_a_host_is_told_to_stop(tmp_path: Path, scale: Scale, places: Places, figures: Figures) -> None:
     """F2: SIGTERM, with a time-out of 10 s, while half the tasks last 3 s and half 60 s.
 
     It exits with 0 within 12 s; every short task ends there, every long one is handed back and begins elsewhere within
     2 s; nothing begins after the signal.
     """
-    trial = _trial(tmp_path, scale, any_places)
+    trial = _trial(tmp_path, scale, places)
     async with trial:
         host = await trial.fleet.add()
         end = await _end(trial, host, signal.SIGTERM)

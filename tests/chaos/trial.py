@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 import random
 import signal
 import time
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, Self
 
 import redis
-from msgspec import Struct, structs
+from msgspec import structs
 
 from asyncq import AsyncQ
 from asyncq.driver import Broker
@@ -26,6 +27,7 @@ from chaos.fleet import Fleet, Host
 from chaos.gauges import resident
 from chaos.ledger import Ledger
 from chaos.load import Load, Reader
+from chaos.places import Places
 from chaos.scale import Scale
 from chaos.trace import acknowledged_unstored
 from waiting import until
@@ -38,17 +40,12 @@ _DRAIN = 120.0
 
 _QUEUE = "celery"
 
+#: Descriptors of the processes that suspects have had to themselves, which a worker keeps for others for minutes:
+#: what has lost its connection twice is a suspect.
+_FOR_SUSPECTS = 3 * max(2, os.cpu_count() or 1) + 3
+
 #: Tasks that end before anything is measured.
 _WARM_UP = 50
-
-
-class Places(Struct, frozen=True, kw_only=True):
-    """Where messages and results are, without any proxy."""
-
-    broker: str
-    backend: str
-    #: Folder of the Redis that has both: its file is looked through for what was acknowledged before it was stored.
-    trace: Path | None = None
 
 
 class Census(NamedTuple):
@@ -204,6 +201,12 @@ class Trial:
         pairs = [(self.baseline[pid], self.final[pid]) for pid in self.baseline.keys() & self.final.keys()]
         return Census(*(max((after[i] - before[i] for before, after in pairs), default=0) for i in range(3)))
 
+    def check_baseline(self) -> None:
+        """Raise AssertionError where a worker has more tasks or descriptors than before the load."""
+        growth = self.growth()
+        assert growth.tasks <= 0, growth
+        assert growth.descriptors <= (_FOR_SUSPECTS if self._places.overlapping else 0), growth
+
     async def drain(self) -> None:
         """Wait until all that was accepted has ended and nothing starts any more. Raises TimeoutError."""
         await until(self._is_drained, timeout=_DRAIN)
@@ -215,8 +218,9 @@ class Trial:
         await self.load.stop()
         with contextlib.suppress(TimeoutError):  # the report says what is missing
             await self.drain()
+        stuck = await self._left()
         tried = sorted(self.ledger.ids("TRY"))
-        results, dead, stuck = await self.reader.results(tried), await self.dead(), await self._stuck()
+        results, dead = await self.reader.results(tried), await self.dead()
         with contextlib.suppress(TimeoutError):
             self.final = await self.census()
         exit_codes = await self.fleet.stop()
@@ -234,7 +238,8 @@ class Trial:
     async def _is_drained(self) -> bool:
         ends = self.ledger.entries("END")
         succeeded = {record.task_id for record in ends if record.detail.startswith("success")}
-        if self.ledger.ids("ACK") - succeeded - await self.dead():
+        missing = self.ledger.ids("ACK") - succeeded
+        if missing and missing - await self.dead():
             return False
         return not any((await self._stuck()).values())
 
@@ -250,6 +255,30 @@ class Trial:
         """Ids of what is in the dead letters."""
         letters = await self.broker.peek(_QUEUE, "dead", limit=10_000)
         return {_task_id(letter.content) for letter in letters}
+
+    async def held(self) -> int:
+        """Messages that workers have and have not settled, by the broker's own count."""
+        if self._places.vhost is None:
+            return (await self.broker.depth(_QUEUE)).in_flight or 0
+        counts = await asyncio.to_thread(self._places.vhost.counts)
+        return counts[_QUEUE].unacknowledged
+
+    async def _left(self) -> dict[str, int]:
+        """What is stuck in the end. What RabbitMQ alone knows of is too slow a look for all the time until then."""
+        stuck = await self._stuck()
+        vhost = self._places.vhost
+        if vhost is None:
+            return stuck
+
+        async def nothing_left() -> bool:
+            counts = await asyncio.to_thread(vhost.counts)
+            left = {name: sum(count) for name, count in counts.items() if name != f"{_QUEUE}.dead"}
+            stuck.update(left)
+            return not any(left.values())
+
+        with contextlib.suppress(TimeoutError):
+            await until(nothing_left, timeout=_DRAIN)
+        return stuck
 
     async def _stuck(self) -> dict[str, int]:
         depth = await self.broker.depth(_QUEUE)

@@ -17,7 +17,7 @@ from asyncq._clock import new_id
 from interop.celery_client import CeleryClient
 from interop.celery_worker import CeleryWorker
 from interop.test_mixed_fleet import recording
-from rabbit_node import shared_node
+from rabbit_node import run_folder, shared_node
 from servers import RabbitServer
 from waiting import until
 
@@ -51,8 +51,7 @@ class Place(Struct, frozen=True):
 
 @pytest.fixture(scope="session")
 def rabbit(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[RabbitServer]:
-    base = tmp_path_factory.getbasetemp()
-    with shared_node(base if worker_id == "master" else base.parent) as node:
+    with shared_node(run_folder(tmp_path_factory, worker_id)) as node:
         yield node
 
 
