@@ -21,7 +21,7 @@ Rules for every method that awaits:
 What only some servers can do stands in Protocols of its own, found by `isinstance` on a broker or a backend, so that
 a driver without it stays a whole driver: `Coordinating` gives a `Coordination` (revokes, unique keys, rate limits),
 `TagReleasing` gives a dead node's deliveries back where the server knows no nodes, `Permitted` says what a policy must
-allow, `Joining` brings the parts of a chord together.
+allow, `Joining` gives `Chords`, which bring their parts together.
 Events and remote control will have theirs, a `Broadcaster` with `broadcast` and `listen`.
 """
 
@@ -38,11 +38,23 @@ from asyncq.driver._broker import (
 )
 from asyncq.driver._config import Clock, DriverConfig, Environment
 from asyncq.driver._coordination import Coordinating, Coordination, Fact
-from asyncq.driver._joining import ChordClaim, ChordOpening, ChordPart, Joining
+from asyncq.driver._joining import (
+    CLAIM,
+    CLAIM_WHILE_SENDING,
+    CLOSED,
+    ChordClaim,
+    ChordOpening,
+    ChordPart,
+    Chords,
+    Joining,
+)
 from asyncq.driver._messages import Ack, Dead, Delivery, GiveBack, Park, Publication, Queue, Requeue, Settlement
 from asyncq.driver._permissions import Permitted, PolicyStatement, Role
 
 __all__ = [
+    "CLAIM",
+    "CLAIM_WHILE_SENDING",
+    "CLOSED",
     "Ack",
     "BackendCapabilities",
     "Broker",
@@ -50,6 +62,7 @@ __all__ = [
     "ChordClaim",
     "ChordOpening",
     "ChordPart",
+    "Chords",
     "Clock",
     "Consumer",
     "ConsumerOptions",
