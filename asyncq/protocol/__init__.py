@@ -9,6 +9,7 @@ from asyncq.protocol._envelope import decode_envelope, encode_envelope
 from asyncq.protocol._exceptions import ExceptionRegistry, describe_exception
 from asyncq.protocol._headers import UNKNOWN_HEADER
 from asyncq.protocol._json import dumps, loads, register_json_type
+from asyncq.protocol._parts import Part, SavedGroup, decode_group, decode_part, encode_group, encode_part
 from asyncq.protocol._repr import shape_of_args, shape_of_kwargs
 from asyncq.protocol._results import READY_STATES, decode_result, encode_result
 from asyncq.protocol._task_decode import custom_headers, decode_task
@@ -21,17 +22,23 @@ __all__ = [
     "DeadLetter",
     "ExceptionRegistry",
     "Limits",
+    "Part",
     "Properties",
     "ResultRecord",
+    "SavedGroup",
     "TaskMessage",
     "WireMessage",
     "custom_headers",
     "dead_letter",
+    "decode_group",
+    "decode_part",
     "decode_envelope",
     "decode_result",
     "decode_task",
     "describe_exception",
     "dumps",
+    "encode_group",
+    "encode_part",
     "encode_envelope",
     "encode_result",
     "encode_task",

@@ -69,6 +69,11 @@ def encode_json(value: object, depth: int) -> bytes:
             return _within_bounds(_encode_any(value))
     except (UnicodeEncodeError, ValueError, OverflowError):
         pass  # lone surrogates, integers of more digits than Python converts: `json` knows, or says what is wrong
+    return encode_as_celery(value, depth)
+
+
+def encode_as_celery(value: object, depth: int) -> bytes:
+    """As `encode_json`, and byte for byte what Celery's encoder writes: blanks after separators, ASCII alone."""
     data = _encode(value)
     if json_nests_deeper(data, depth):
         raise EncodeError(f"nested deeper than {depth} levels")

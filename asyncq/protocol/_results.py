@@ -7,9 +7,9 @@ from datetime import datetime
 from typing import Any, cast
 
 from asyncq.errors import DecodeError, EncodeError
-from asyncq.protocol._compression import compress, decompress
 from asyncq.protocol._json import encode_json, encode_text
-from asyncq.protocol._serializers import JSON, MSGPACK, PICKLE, YAML, Serializer, serializer_for, serializer_named
+from asyncq.protocol._serializers import serializer_named
+from asyncq.protocol._stored import decode_stored, frame
 from asyncq.protocol._times import format_time, parse_time
 from asyncq.protocol._types import DEFAULT_LIMITS, Limits, ResultRecord
 
@@ -19,9 +19,6 @@ READY_STATES = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
 _FIELDS = frozenset(
     {"status", "result", "traceback", "children", "date_done", "group_id", "parent_id", "task_id"}
 )  # fmt: skip
-
-#: In front of a compressed record, followed by the content type of the compression and a NUL.
-_COMPRESSED = b"\x00celery-compressed\x00"
 
 
 def encode_result(
@@ -45,13 +42,7 @@ def encode_result(
         encoded = _encode_json(record, limits.max_depth - 1)
     else:
         encoded = serializer_named(serializer).encode(_fields(record), limits)
-    if compression is not None:
-        packed = compress(encoded, compression, limits)
-        if packed is not None:
-            encoded = b"%b%b\x00%b" % (_COMPRESSED, packed[1].encode(), packed[0])
-    if len(encoded) > limits.max_message_bytes:
-        raise EncodeError(f"the record takes {len(encoded)} bytes, {limits.max_message_bytes} are allowed")
-    return encoded
+    return frame(encoded, compression, limits)
 
 
 def decode_result(raw: bytes, *, limits: Limits = DEFAULT_LIMITS, accept: Collection[str] = ("json",)) -> ResultRecord:
@@ -62,15 +53,7 @@ def decode_result(raw: bytes, *, limits: Limits = DEFAULT_LIMITS, accept: Collec
 
     Raises DecodeError, and nothing else, whatever comes in.
     """
-    if len(raw) > limits.max_message_bytes:
-        raise DecodeError(f"the record has {len(raw)} bytes, {limits.max_message_bytes} are allowed")
-    try:
-        if raw.startswith(_COMPRESSED):
-            name, _, packed = raw[len(_COMPRESSED) :].partition(b"\x00")
-            raw, _ = decompress(packed, name.decode("ascii", "replace"), limits)
-        value = serializer_for(_guess(raw).content_type, accept).decode(raw, limits)
-    except (RecursionError, MemoryError) as exc:
-        raise DecodeError(f"too large to decode: {type(exc).__name__}") from exc
+    value = decode_stored(raw, limits, accept)
     if not isinstance(value, dict):
         raise DecodeError(f"a record must be an object, not {type(value).__name__}")
     return _to_record(cast("dict[Any, Any]", value))
@@ -112,16 +95,6 @@ def _fields(record: ResultRecord) -> dict[str, Any]:  # values of the user's typ
     if record.parent_id is not None:
         fields["parent_id"] = record.parent_id
     return {**fields, **record.extra, "task_id": record.task_id}
-
-
-def _guess(raw: bytes) -> Serializer:
-    """A record is a map of six fields or more, and each serialiser begins one in its own way."""
-    first = raw[:1]
-    if first == b"{":
-        return JSON
-    if first == b"\x80":  # an *empty* map in msgpack
-        return PICKLE
-    return MSGPACK if first > b"\x80" else YAML
 
 
 def _to_record(fields: dict[Any, Any]) -> ResultRecord:
