@@ -227,6 +227,9 @@ class Client:
                         await self._flush_once(batch)
                     finally:
                         timer.cancel()
+                if not self._waiting:
+                    # Those who have just been told may have more: it goes together, and not one ahead of the others.
+                    await asyncio.sleep(0)
         finally:
             self._fail_waiting()
             self._rest()

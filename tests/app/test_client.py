@@ -372,3 +372,21 @@ def test_each_loop_has_a_client_of_its_own_and_dead_loops_are_forgotten() -> Non
     assert len(bench.queue._clients._by_loop) <= 1
     gc.collect()
     assert [loop() is None for loop in loops[:2]] == [True, True]
+
+
+async def test_those_who_send_on_and_on_go_together_each_time() -> None:
+    bench = Bench()
+
+    async def send_on_and_on() -> None:
+        for number in range(5):
+            await bench.queue.send_task("shop.add", [number])
+
+    async with bench.queue:
+        broker = await bench.opened()
+        broker.gate.set()
+        await asyncio.gather(*(send_on_and_on() for _ in range(8)))
+
+        sizes = list(map(len, broker.batches))
+        assert sum(sizes) == 5 * 8
+        # The first went ahead of the others, so that its sender is one message ahead to the end.
+        assert len(sizes) <= 5 + 2, sizes

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from struct import Struct, error
 from typing import Any, cast
 
@@ -51,8 +52,15 @@ def encode_short(text: str) -> bytes:
     return b"%c%b" % (len(data), data)
 
 
+#: Names of headers, of which there are few.
+_name = lru_cache(maxsize=512)(encode_short)
+
+
 def _utf8(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
 
 
 def _table(table: Mapping[str, Any], depth: int) -> bytes:
@@ -60,8 +68,15 @@ def _table(table: Mapping[str, Any], depth: int) -> bytes:
         raise EncodeError(f"headers are nested more than {_MAX_DEPTH} deep")
     parts: list[bytes] = []
     for name, value in table.items():
-        parts.append(encode_short(name))
-        parts.append(_value(value, depth))
+        parts.append(_name(name))
+        # Nearly all headers are text or nothing: a call less for each.
+        if type(value) is str:
+            data = _utf8(value)
+            parts += (_LONG_LETTER.pack(b"S", len(data)), data)
+        elif value is None:
+            parts.append(b"V")
+        else:
+            parts.append(_value(value, depth))
     data = b"".join(parts)
     return _U32.pack(len(data)) + data
 
@@ -77,7 +92,7 @@ def _value(value: Any, depth: int) -> bytes:
         return b"t\1" if value else b"t\0"
     if kind is int:
         return _integer(value)
-    if isinstance(value, Mapping):
+    if kind is dict or (kind is not list and isinstance(value, Mapping)):
         return b"F" + _table(cast("Mapping[str, Any]", value), depth + 1)
     if isinstance(value, list | tuple):
         if depth >= _MAX_DEPTH:
