@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Seque
 from contextlib import contextmanager
 
 from asyncq.errors import BackendConnectionError, BackendError
-from asyncq_backends._watcher import Watcher
+from asyncq_backends._watcher import Watcher, Watchers
 
 __all__ = ["Reader"]
 
@@ -25,10 +25,9 @@ _BATCH = 100
 class _Followed:
     """One task that somebody waits for."""
 
-    __slots__ = ("due", "pause", "record", "version", "watchers")
+    __slots__ = ("due", "pause", "record", "version")
 
     def __init__(self, due: float) -> None:
-        self.watchers: set[Watcher] = set()
         self.record: bytes | None = None
         self.version = 0
         self.pause = _FIRST
@@ -40,6 +39,7 @@ class Reader:
 
     def __init__(self, look: Callable[[Sequence[str]], Awaitable[list[bytes | None]]]) -> None:
         self._look = look
+        self._watchers = Watchers()
         self._followed: dict[str, _Followed] = {}
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -58,10 +58,10 @@ class Reader:
         if self._task is None:
             self._task = asyncio.create_task(self._run())
         watcher = Watcher(task_ids)
+        self._watchers.add(watcher)
         now = asyncio.get_running_loop().time()
         for task_id in watcher.task_ids:
             followed = self._followed.setdefault(task_id, _Followed(now))
-            followed.watchers.add(watcher)
             followed.pause, followed.due = _FIRST, now
             if followed.record is not None:
                 watcher.tell(task_id, followed.record, followed.version)
@@ -69,11 +69,8 @@ class Reader:
         try:
             yield watcher
         finally:
-            for task_id in watcher.task_ids:
-                followed = self._followed[task_id]
-                followed.watchers.discard(watcher)
-                if not followed.watchers:
-                    del self._followed[task_id]
+            for task_id in self._watchers.remove(watcher):
+                del self._followed[task_id]
 
     async def close(self) -> None:
         """End everything that follows."""
@@ -81,9 +78,7 @@ class Reader:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
-        for followed in self._followed.values():
-            for watcher in followed.watchers:
-                watcher.end(BackendConnectionError("the result backend is closed"))
+        self._watchers.end(BackendConnectionError("the result backend is closed"))
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -123,7 +118,7 @@ class Reader:
                 continue
             if record is not None and record != followed.record:
                 followed.record, followed.version, followed.pause = record, followed.version + 1, _FIRST
-                for watcher in followed.watchers:
+                for watcher in self._watchers.of(task_id):
                     watcher.tell(task_id, record, followed.version)
             followed.due = now + followed.pause
             followed.pause = min(followed.pause * _GROWTH, _LAST)

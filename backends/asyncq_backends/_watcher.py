@@ -1,15 +1,17 @@
-"""One `watch` of a result backend: the changes that its reader hasn't taken yet."""
+"""Those who watch results, and the changes that they haven't taken yet."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, KeysView
 
-__all__ = ["Watcher"]
+__all__ = ["Watcher", "Watchers"]
 
 
 class Watcher:
-    """An iterator over changes of some tasks. It belongs to the event loop in which it was made.
+    """One `watch` of a result backend: an iterator over changes of some tasks.
+
+    It belongs to the event loop in which it was made.
 
     Of several changes of one task between two steps of the reader only the last is kept, so a slow reader costs no more
     memory than it watches tasks.
@@ -52,3 +54,42 @@ class Watcher:
             await self._something.wait()
         task_id = next(iter(self._unread))
         return task_id, self._unread.pop(task_id)
+
+
+class Watchers:
+    """Who watches which tasks."""
+
+    def __init__(self) -> None:
+        self._all: set[Watcher] = set()
+        self._by_task: dict[str, set[Watcher]] = {}
+
+    @property
+    def task_ids(self) -> KeysView[str]:
+        """The tasks that somebody watches."""
+        return self._by_task.keys()
+
+    def of(self, task_id: str) -> Collection[Watcher]:
+        """Those who watch this one."""
+        return self._by_task.get(task_id, ())
+
+    def add(self, watcher: Watcher) -> None:
+        self._all.add(watcher)
+        for task_id in watcher.task_ids:
+            self._by_task.setdefault(task_id, set()).add(watcher)
+
+    def remove(self, watcher: Watcher) -> list[str]:
+        """Return the tasks that nobody watches any more."""
+        self._all.discard(watcher)
+        left: list[str] = []
+        for task_id in watcher.task_ids:
+            watchers = self._by_task[task_id]
+            watchers.discard(watcher)
+            if not watchers:
+                del self._by_task[task_id]
+                left.append(task_id)
+        return left
+
+    def end(self, error: Exception) -> None:
+        """Raise this in all of them."""
+        for watcher in self._all:
+            watcher.end(error)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
-from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, cast
@@ -18,7 +17,7 @@ from msgspec import Struct
 
 from asyncq.driver import BackendCapabilities, Coordinating, DriverConfig, ResultBackend, StoredResult
 from asyncq.errors import BackendConnectionError, ConfigurationError
-from asyncq_backends._watcher import Watcher
+from asyncq_backends._watcher import Watcher, Watchers
 from asyncq_brokers._clients.memory import MemoryCoordination
 
 __all__ = ["MemoryBackend"]
@@ -42,7 +41,7 @@ class _Store:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._records: dict[str, _Record] = {}
-        self._watchers: defaultdict[str, set[Watcher]] = defaultdict(set)
+        self._watchers = Watchers()
         self._versions = itertools.count()
         self._next_sweep = 0.0
 
@@ -64,22 +63,19 @@ class _Store:
     def follow(self, watcher: Watcher, now: float) -> None:
         """Tell the records of this moment, and from now on each change."""
         with self._lock:
+            self._watchers.add(watcher)
             for task_id in watcher.task_ids:
-                self._watchers[task_id].add(watcher)
                 if record := self._find(task_id, now):
                     watcher.tell(task_id, record.content, record.version)
 
     def unfollow(self, watcher: Watcher) -> None:
         with self._lock:
-            for task_id in watcher.task_ids:
-                self._watchers[task_id].discard(watcher)
-                if not self._watchers[task_id]:
-                    del self._watchers[task_id]
+            self._watchers.remove(watcher)
 
     def followed(self) -> int:
         """How many tasks have a watcher."""
         with self._lock:
-            return len(self._watchers)
+            return len(self._watchers.task_ids)
 
     # -- with the lock held
 
@@ -95,7 +91,7 @@ class _Store:
         version = next(self._versions)
         self._records[result.task_id] = _Record(version, result.record, result.status == "SUCCESS", expires)
         here = asyncio.get_running_loop()
-        for watcher in self._watchers.get(result.task_id, ()):
+        for watcher in self._watchers.of(result.task_id):
             if watcher.loop is here:
                 watcher.tell(result.task_id, result.record, version)
             elif not watcher.loop.is_closed():

@@ -29,7 +29,7 @@ from asyncq_brokers._clients.amqp import (
     read_backend_config,
 )
 
-from ._watcher import Watcher
+from ._watcher import Watcher, Watchers
 
 if TYPE_CHECKING:
     from asyncq.driver import Replying, ResultBackend
@@ -60,7 +60,7 @@ class RpcBackend:
         #: Task id -> the newest record.
         self._records: dict[str, bytes] = {}
         self._versions = count()
-        self._watchers: set[Watcher] = set()
+        self._watchers = Watchers()
         self._channel: Channel | None = None
         self._opening = asyncio.Lock()
         #: Consumes the reply queue, and does so again after each loss of the connection.
@@ -74,7 +74,7 @@ class RpcBackend:
     @property
     def followed(self) -> int:
         """How many tasks are being watched."""
-        return len({task_id for watcher in self._watchers for task_id in watcher.task_ids})
+        return len(self._watchers.task_ids)
 
     async def open(self) -> None:
         await self._link.connected(self._link.deadline())
@@ -84,8 +84,7 @@ class RpcBackend:
             self._hearing.cancel()
             await asyncio.wait([self._hearing])
         await self._link.close()
-        for watcher in self._watchers:
-            watcher.end(BackendConnectionError("the rpc backend is closed"))
+        self._watchers.end(BackendConnectionError("the rpc backend is closed"))
 
     async def reply_address(self) -> str:
         if self._hearing is None:
@@ -151,7 +150,7 @@ class RpcBackend:
         try:
             yield watcher
         finally:
-            self._watchers.discard(watcher)
+            self._watchers.remove(watcher)
 
     async def forget(self, task_ids: Sequence[str]) -> None:
         await self._turn()
@@ -199,9 +198,8 @@ class RpcBackend:
         self._records[task_id] = incoming.body
         if len(self._records) > _MOST_REMEMBERED:
             del self._records[next(iter(self._records))]
-        for watcher in self._watchers:
-            if task_id in watcher.task_ids:
-                watcher.tell(task_id, incoming.body, next(self._versions))
+        for watcher in self._watchers.of(task_id):
+            watcher.tell(task_id, incoming.body, next(self._versions))
 
 
 def _content_type(record: bytes) -> str:

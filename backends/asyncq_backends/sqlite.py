@@ -13,14 +13,13 @@ import contextlib
 import json
 import logging
 import sqlite3
-from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from asyncq.driver import BackendCapabilities, Clock, Coordinating, DriverConfig, ResultBackend, StoredResult
 from asyncq.errors import BackendConnectionError, BackendFull
-from asyncq_backends._watcher import Watcher
+from asyncq_backends._watcher import Watcher, Watchers
 from asyncq_brokers._clients.sqlite import Bell, Connection, Failures, Session, SQLiteCoordination, packed
 
 __all__ = ["SQLiteBackend"]
@@ -67,7 +66,7 @@ class SQLiteBackend:
     @property
     def followed(self) -> int:
         """How many tasks this instance watches."""
-        return 0 if self._follower is None else len(self._follower.watchers)
+        return 0 if self._follower is None else len(self._follower.watchers.task_ids)
 
     async def open(self) -> None:
         await self._connection.open()
@@ -100,7 +99,7 @@ class SQLiteBackend:
         if self._follower is None:
             self._follower = _Follower(self._connection, self._new_id())
         follower = self._follower
-        follower.add(watcher)
+        follower.watchers.add(watcher)
         try:
             job = partial(_moment, task_ids=list(watcher.task_ids), clock=self._clock)
             version, records = await self._connection.run(job)
@@ -120,16 +119,12 @@ class _Follower:
     """Tells the watchers of one instance what changes in the file, in a task of its own."""
 
     def __init__(self, connection: Connection, name: str) -> None:
-        self.watchers: defaultdict[str, set[Watcher]] = defaultdict(set)
+        self.watchers = Watchers()
         self._connection = connection
         self._bell = Bell(connection.path, TOPIC, name)
         #: The last version that all watchers know of; None while nobody watches.
         self._version: int | None = None
         self._task = asyncio.create_task(self._run(), name="asyncq: SQLite results")
-
-    def add(self, watcher: Watcher) -> None:
-        for task_id in watcher.task_ids:
-            self.watchers[task_id].add(watcher)
 
     def begin(self, version: int) -> None:
         """A watcher that was added knows of everything up to this version."""
@@ -137,18 +132,15 @@ class _Follower:
         self._bell.wake()  # what has changed since was maybe rung for nobody
 
     def remove(self, watcher: Watcher) -> None:
-        for task_id in watcher.task_ids:
-            self.watchers[task_id].discard(watcher)
-            if not self.watchers[task_id]:
-                del self.watchers[task_id]
-        if not self.watchers:
+        self.watchers.remove(watcher)
+        if not self.watchers.task_ids:
             self._version = None
 
     async def stop(self) -> None:
         self._task.cancel()
         await asyncio.wait([self._task])
         self._bell.close()
-        self._end_all(BackendConnectionError(f"{self._connection.path} was closed"))
+        self.watchers.end(BackendConnectionError(f"{self._connection.path} was closed"))
 
     async def _run(self) -> None:
         while True:
@@ -159,25 +151,21 @@ class _Follower:
                 logger.warning("results can't be followed, trying again: %s", error)
                 await asyncio.sleep(RETRY)
             except Exception as error:  # noqa: BLE001 - raised in the watchers, who are the ones to hear of it
-                self._end_all(error)
+                self.watchers.end(error)
             await self._bell.wait()
 
     async def _look(self) -> None:
         """Tell what has changed since the last look."""
         while (since := self._version) is not None:
-            version, records = await self._connection.run(partial(_news, since=since, watched=self.watchers.keys()))
+            version, records = await self._connection.run(partial(_news, since=since, watched=self.watchers.task_ids))
             for record in records:
-                for watcher in self.watchers.get(record.task_id, ()):
+                for watcher in self.watchers.of(record.task_id):
                     watcher.tell(record.task_id, record.content, record.version)
             if self._version != since:  # somebody began to watch, from an earlier version: look again
                 continue
             self._version = version
             if version == since:
                 return
-
-    def _end_all(self, error: Exception) -> None:
-        for watcher in set[Watcher]().union(*self.watchers.values()):
-            watcher.end(error)
 
 
 # -- on the connection's thread ------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from random import Random
 from asyncq.errors import AsyncqError, BackendConnectionError
 from asyncq.protocol import READY_STATES
 from asyncq_backends._records import status_of
-from asyncq_backends._watcher import Watcher
+from asyncq_backends._watcher import Watcher, Watchers
 from asyncq_brokers._clients.redis import BACKEND_ERRORS, Command, Endpoint, Session
 
 __all__ = ["Listener"]
@@ -33,10 +33,10 @@ _BATCH = 1000
 class _Channel:
     """One task that is followed, and its last known record."""
 
-    __slots__ = ("record", "version", "watchers")
+    __slots__ = ("_watchers", "record", "version")
 
-    def __init__(self) -> None:
-        self.watchers: set[Watcher] = set()
+    def __init__(self, watchers: Watchers) -> None:
+        self._watchers = watchers
         self.record: bytes | None = None
         #: Counts the changes that were noticed.
         self.version = 0
@@ -59,7 +59,7 @@ class _Channel:
             self._tell(task_id, record)
 
     def _tell(self, task_id: str, record: bytes) -> None:
-        for watcher in self.watchers:
+        for watcher in self._watchers.of(task_id):
             watcher.tell(task_id, record, self.version)
 
 
@@ -84,6 +84,7 @@ class Listener:
         self._prefix = prefix
         self._random = random
         self._timeout = min(timeout, _LOOK_AGAIN)
+        self._watchers = Watchers()
         self._channels: dict[str, _Channel] = {}
         self._subscribed: set[str] = set()
         #: Tasks whose present record somebody has not been told.
@@ -105,18 +106,16 @@ class Listener:
         if self._task is None:
             self._task = asyncio.create_task(self._run())
         watcher = Watcher(task_ids, is_end=_is_end)
+        self._watchers.add(watcher)
         for task_id in watcher.task_ids:
-            self._channels.setdefault(task_id, _Channel()).watchers.add(watcher)
+            self._channels.setdefault(task_id, _Channel(self._watchers))
         self._unlooked |= watcher.task_ids
         self._changed.set()
         try:
             yield watcher
         finally:
-            for task_id in watcher.task_ids:
-                channel = self._channels[task_id]
-                channel.watchers.discard(watcher)
-                if not channel.watchers:
-                    del self._channels[task_id]
+            for task_id in self._watchers.remove(watcher):
+                del self._channels[task_id]
             self._changed.set()
 
     async def close(self) -> None:
@@ -125,9 +124,7 @@ class Listener:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
-        for channel in self._channels.values():
-            for watcher in channel.watchers:
-                watcher.end(BackendConnectionError("the result backend is closed"))
+        self._watchers.end(BackendConnectionError("the result backend is closed"))
 
     async def _run(self) -> None:
         """One connection after another, while anything is followed."""
