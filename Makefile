@@ -48,8 +48,9 @@ check: $(STAMP)  ## Lint, formatting, types, import rules
 docs: $(STAMP)  ## Run the code in the docs, follow their links
 	@$(BIN)/pytest -q tests/docs $(ARGS)
 
-bench: $(BENCH_STAMP)  ## Figures beside Celery and taskiq, in the same run
+bench: $(BENCH_STAMP)  ## Figures beside other libraries, in the same run: ARGS="--on rabbitmq"
 	@scripts/server.sh redis-server
+	@scripts/server.sh rabbitmq-server
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 clean:  ## Remove .venv and whatever the tools left behind

@@ -1,7 +1,7 @@
-"""asyncq beside Celery and taskiq: the same measures, in one run, taking turns.
+"""asyncq beside other libraries: the same measures, in one run, taking turns.
 
-    python -m benchmarks [--rounds N] [--size FACTOR] [--only NAME …] [--json FILE]
+    python -m benchmarks [--on redis|rabbitmq] [--rounds N] [--size FACTOR] [--only NAME …] [--json FILE]
 
-Every program stands in a process of its own and talks to one private redis-server. Nothing here asserts a speed: it
-writes down what it saw. docs/benchmarks.md holds a recorded result.
+Every program stands in a process of its own and talks to one private server. Nothing here asserts a speed: it writes
+down what it saw. docs/benchmarks.md holds recorded results.
 """

@@ -15,11 +15,11 @@ from collections.abc import Awaitable, Callable
 from .apps.sender import Sender
 
 #: Calls before the clock starts: connections, caches, lazy imports.
-_WARM_UP = 100
+WARM_UP = 100
 
 
 async def _timed(work: Callable[[int], Awaitable[None]], count: int) -> dict[str, object]:
-    await work(_WARM_UP)
+    await work(WARM_UP)
     wall, cpu = time.perf_counter(), time.process_time()
     await work(count)
     return {"seconds": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
@@ -36,10 +36,10 @@ async def _fill(sender: Sender, count: int) -> dict[str, object]:
 
 async def _round_trips(sender: Sender, count: int) -> dict[str, object]:
     times: list[float] = []
-    for number in range(_WARM_UP + count):
+    for number in range(WARM_UP + count):
         started = time.perf_counter()
         await sender.round_trip()
-        if number >= _WARM_UP:
+        if number >= WARM_UP:
             times.append(time.perf_counter() - started)
     return {"times": times}
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import statistics
 import time
 
-from .contenders import ENQUEUE, LATENCY, Contender
-from .processes import Server, Worker, cpu, run_client
+from .client import WARM_UP
+from .contenders import ENQUEUE, LATENCY, RESULTS, Contender
+from .processes import Worker, cpu, run_client
+from .servers import Server
 
 #: Measure -> value, of one turn.
 Figures = dict[str, float]
@@ -18,13 +20,15 @@ def take_turn(contender: Contender, server: Server, *, size: float) -> Figures:
     figures: Figures = {}
     if ENQUEUE in contender.measures:
         for what in ("singles", "batch"):
-            server.ask("FLUSHALL")
+            server.clear(contender.queues)
+            before = cpu(server.pid)
             sent = run_client(contender, server, what, calls, results=False)
             figures[f"enqueue {what}, calls/s"] = calls / sent["seconds"]
             figures[f"enqueue {what}, client µs/call"] = sent["cpu"] / calls * 1e6
-    for results in (False, True):
+            figures[f"enqueue {what}, server µs/call"] = (cpu(server.pid) - before) / (WARM_UP + calls) * 1e6
+    for results in (False, True) if RESULTS in contender.measures else (False,):
         kind = "stored" if results else "ignored"
-        server.ask("FLUSHALL")
+        server.clear(contender.queues)
         run_client(contender, server, "fill", calls, results=results)
         with Worker(contender, server, results=results) as worker:
             for name, value in _drain(worker, server, calls).items():

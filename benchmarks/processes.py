@@ -1,4 +1,4 @@
-"""The programs of a run: the server, the clients, the workers; and what they cost."""
+"""The programs of a run but its server: the clients, the workers; and what they cost."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,58 +18,12 @@ from typing import Any, Self
 
 from .apps.environment import variables
 from .contenders import Contender, command
+from .servers import Server
 
 #: Seconds that anything may take before the run fails.
 _PATIENCE = 60.0
 
 _TICK = os.sysconf("SC_CLK_TCK")
-
-
-class Server:
-    """A private redis-server on a free loopback port, without persistence."""
-
-    def __init__(self) -> None:
-        self._folder = tempfile.mkdtemp(prefix="asyncq-benchmark-")
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self._port = int(probe.getsockname()[1])
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> Self:
-        words = ("--port", str(self._port), "--bind", "127.0.0.1", "--dir", self._folder, "--save", "")
-        self._process = subprocess.Popen(["redis-server", *words], stdout=subprocess.DEVNULL)
-        deadline = time.perf_counter() + _PATIENCE
-        while time.perf_counter() < deadline:
-            try:
-                self.ask("PING")
-            except OSError:
-                time.sleep(0.01)
-            else:
-                return self
-        raise TimeoutError("redis-server does not answer")
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        assert self._process is not None
-        self._process.kill()
-        self._process.wait()
-        shutil.rmtree(self._folder)
-
-    @property
-    def url(self) -> str:
-        return f"redis://127.0.0.1:{self._port}/0"
-
-    @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
-
-    def ask(self, word: str) -> bytes:
-        """Send a command of one word; return the first line of the answer."""
-        with socket.create_connection(("127.0.0.1", self._port), timeout=5) as connection:
-            connection.sendall(f"{word}\r\n".encode())
-            return connection.makefile("rb").readline().rstrip()
 
 
 class Worker:

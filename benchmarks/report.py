@@ -5,33 +5,46 @@ from __future__ import annotations
 import os
 import platform
 import statistics
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from .contenders import CONTENDERS
+from .contenders import Contender
 from .measuring import Figures
+from .servers import Server
 
-_PACKAGES = ("asyncq", "celery", "kombu", "taskiq", "taskiq-redis", "redis", "hiredis", "uvloop", "msgspec")
+_PACKAGES = (
+    *("asyncq", "msgspec", "uvloop", "redis", "hiredis", "pamqp"),
+    *(
+        "celery",
+        "kombu",
+        "taskiq",
+        "taskiq-redis",
+        "taskiq-aio-pika",
+        "aio-pika",
+        "aiormq",
+        "dramatiq",
+        "gevent",
+        "pika",
+    ),
+)
 
 
 def medians(turns: Sequence[Figures]) -> Figures:
     return {name: statistics.median(turn[name] for turn in turns) for name in turns[0]}
 
 
-def facts() -> dict[str, Any]:
+def facts(server: Server) -> dict[str, Any]:
     """What the figures depend on. Nothing that names the machine."""
-    server = subprocess.run(["redis-server", "--version"], check=True, capture_output=True, text=True).stdout
     return {
         "python": sys.version.split()[0],
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "cores": os.cpu_count(),
         "load before": round(os.getloadavg()[0], 2),
-        "redis-server": server.split("v=")[-1].split()[0],
+        "server": server.version,
         "packages": {name: _version(name) for name in _PACKAGES},
     }
 
@@ -48,8 +61,8 @@ def table(results: Mapping[str, Figures]) -> str:
     return "\n".join(lines)
 
 
-def notes(names: Sequence[str]) -> str:
-    return "\n".join(f"* {each.name}: {each.note}" for each in CONTENDERS if each.name in names)
+def notes(contenders: Sequence[Contender]) -> str:
+    return "\n".join(f"* {each.name}: {each.note}" for each in contenders)
 
 
 def _cell(value: float | None, first: float) -> str:

@@ -14,9 +14,12 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.mark.slow
-def test_a_small_run_measures_everything(tmp_path: Path) -> None:
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(("server", "last", "measures"), [("redis", "stored", 16), ("rabbitmq", "ignored", 10)])
+def test_a_small_run_measures_everything(tmp_path: Path, server: str, last: str, measures: int) -> None:
     written = tmp_path / "figures.json"
-    options = ["--rounds", "1", "--size", "0.01", "--only", "asyncq", "Celery threads", "--json", str(written)]
+    options = ["--on", server, "--rounds", "1", "--size", "0.01", "--json", str(written)]
+    options += ["--only", "asyncq", "Celery threads"]
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", *options],
         cwd=ROOT,
@@ -26,9 +29,9 @@ def test_a_small_run_measures_everything(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "| drain, results stored, tasks/s |" in done.stdout
+    assert f"| drain, results {last}, tasks/s |" in done.stdout
     turns = json.loads(written.read_text())["turns"]
     assert turns.keys() == {"asyncq", "Celery threads"}
     for [figures] in turns.values():
-        assert len(figures) == 14
+        assert len(figures) == measures
         assert all(value >= 0 for value in figures.values())

@@ -7,11 +7,14 @@ from typing import Any
 from celery import Celery
 
 from . import environment
-from .sender import Sender
+from .sender import SENDERS, Sender, in_threads
 
 # Any: Celery says little of its types.
 app: Any = Celery("benchmark", broker=environment.URL, backend=environment.URL if environment.RESULTS else None)
 app.conf.update(task_ignore_result=not environment.RESULTS, broker_connection_retry_on_startup=True)
+CONFIRMS = environment.URL.startswith("amqp")
+if CONFIRMS:
+    app.conf.update(broker_transport_options={"confirm_publish": True}, broker_pool_limit=SENDERS)
 
 
 @app.task
@@ -23,14 +26,24 @@ def mark(name: str) -> None:
     environment.mark(name)
 
 
+def _send(share: int) -> None:
+    for _ in range(share):
+        nothing.delay()
+
+
 class CelerySender:
     """Blocks in each method: Celery's client has no coroutines."""
 
     async def singles(self, count: int) -> None:
-        for _ in range(count):
-            nothing.delay()
+        if CONFIRMS:  # one thread would wait for each
+            in_threads(_send, count)
+        else:
+            _send(count)
 
     async def batch(self, count: int) -> None:
+        if CONFIRMS:  # nor is there a batch of confirms
+            await self.singles(count)
+            return
         with app.producer_pool.acquire(block=True) as producer:
             for _ in range(count):
                 nothing.apply_async(producer=producer)

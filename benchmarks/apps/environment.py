@@ -6,7 +6,7 @@ import os
 import time
 from pathlib import Path
 
-URL = os.environ.get("BENCHMARK_REDIS_URL", "")
+URL = os.environ.get("BENCHMARK_URL", "")
 #: Whether results are stored.
 RESULTS = os.environ.get("BENCHMARK_RESULTS") == "stored"
 
@@ -15,7 +15,7 @@ def variables(url: str, *, results: bool, marks: Path) -> dict[str, str]:
     """The environment of a program."""
     return {
         **os.environ,
-        "BENCHMARK_REDIS_URL": url,
+        "BENCHMARK_URL": url,
         "BENCHMARK_RESULTS": "stored" if results else "ignored",
         "BENCHMARK_MARKS": str(marks),
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 
@@ -9,7 +11,7 @@ class Sender(Protocol):
     """Sends calls of the two tasks, and waits for results."""
 
     async def singles(self, count: int) -> None:
-        """Send calls one by one, each awaited: from 32 coroutines where the library has coroutines."""
+        """Send calls one by one, each awaited: from 32 coroutines, or from threads where the library has none."""
         ...
 
     async def batch(self, count: int) -> None:
@@ -27,10 +29,17 @@ class Sender(Protocol):
     async def close(self) -> None: ...
 
 
-#: Coroutines that send at the same time.
-COROUTINES = 32
+#: Coroutines or threads that send at the same time.
+SENDERS = 32
 
 
 def shares(count: int) -> list[int]:
-    """How many calls each of the coroutines sends."""
-    return [count // COROUTINES + (number < count % COROUTINES) for number in range(COROUTINES)]
+    """How many calls each of them sends."""
+    return [count // SENDERS + (number < count % SENDERS) for number in range(SENDERS)]
+
+
+def in_threads(send: Callable[[int], None], count: int) -> None:
+    """Let as many threads send their shares."""
+    with ThreadPoolExecutor(SENDERS) as threads:
+        for sent in [threads.submit(send, share) for share in shares(count)]:
+            sent.result()

@@ -1,14 +1,13 @@
-"""The application on taskiq, once for each of two brokers of taskiq-redis."""
+"""The application on taskiq, on whichever broker."""
 
 from __future__ import annotations
 
 import asyncio
 
 from taskiq import AsyncBroker
-from taskiq_redis import ListQueueBroker, RedisAsyncResultBackend, RedisStreamBroker
 
 from . import environment
-from .sender import Sender, shares
+from .sender import shares
 
 
 async def nothing() -> None: ...
@@ -21,8 +20,6 @@ async def mark(name: str) -> None:
 class TaskiqSender:
     def __init__(self, broker: AsyncBroker) -> None:
         self.broker = broker
-        if environment.RESULTS:
-            broker.with_result_backend(RedisAsyncResultBackend(environment.URL))
         self._nothing = broker.register_task(nothing, task_name="nothing")
         self._mark = broker.register_task(mark, task_name="mark")
 
@@ -45,20 +42,3 @@ class TaskiqSender:
 
     async def close(self) -> None:
         await self.broker.shutdown()
-
-
-_on_list = TaskiqSender(ListQueueBroker(environment.URL))
-_on_stream = TaskiqSender(RedisStreamBroker(environment.URL))
-
-#: What the worker commands name.
-listed, streamed = _on_list.broker, _on_stream.broker
-
-
-async def list_sender() -> Sender:
-    await listed.startup()
-    return _on_list
-
-
-async def stream_sender() -> Sender:
-    await streamed.startup()
-    return _on_stream
