@@ -12,8 +12,8 @@ A driver's test file inherits a suite and says how to make instances:
                 return MyBroker(DriverConfig(url=…, app="contract", environment=system_environment(), timeout=timeout))
             return make
 
-`backend_contract` is the same for result backends (`make_backend`), `coordination_contract` for brokers and result
-backends that coordinate (`make_driver`).
+`backend_contract` is the same for result backends (`make_backend`), `joining_contract` for those that join chords
+(`make_backend`), `coordination_contract` for brokers and result backends that coordinate (`make_driver`).
 
 Each call of the factory imitates a process of its own: a fresh, unopened instance on the same store. A store that can
 be stopped overrides the fixtures `restart` and `freeze` too. The tests are coroutines: they need pytest-asyncio, with

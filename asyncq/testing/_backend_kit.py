@@ -100,6 +100,16 @@ async def get(backend: ResultBackend, task_id: str) -> bytes | None:
     return record
 
 
+async def gone(backend: ResultBackend, task_id: str) -> None:
+    """Wait until a record has expired."""
+
+    async def poll() -> None:
+        while await backend.get([task_id]) != [None]:
+            await asyncio.sleep(0.05)
+
+    await within(poll())
+
+
 async def changes_until(
     changes: AsyncIterator[tuple[str, bytes]], done: Callable[[dict[str, bytes]], bool]
 ) -> dict[str, bytes]:

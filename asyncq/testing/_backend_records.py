@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 
 import pytest
 
 from asyncq.driver import ResultBackend
-from asyncq.testing._backend_kit import BackendFixtures, NewBackend, get, result, store, success
+from asyncq.testing._backend_kit import BackendFixtures, NewBackend, get, gone, result, store, success
 from asyncq.testing._kit import cancel_everywhere, environment, wall, within
 
 RECORDS = {
@@ -160,11 +159,3 @@ class CancellingBackend(BackendFixtures):
             await store(backend, task, b"a")
 
         await cancel_everywhere(lambda: backend.forget([task]), check)
-
-
-async def gone(backend: ResultBackend, task_id: str) -> None:
-    async def poll() -> None:
-        while await backend.get([task_id]) != [None]:
-            await asyncio.sleep(0.05)
-
-    await within(poll())

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, cast
 
 from msgspec import Struct
 
-from asyncq.driver import BackendCapabilities, Coordinating, DriverConfig, ResultBackend, StoredResult
+from asyncq.driver import BackendCapabilities, Coordinating, DriverConfig, Joining, ResultBackend, StoredResult
 from asyncq.errors import BackendConnectionError, ConfigurationError
+from asyncq_backends._memory_chords import MemoryChords
 from asyncq_backends._watcher import Watcher, Watchers
 from asyncq_brokers._clients.memory import MemoryCoordination
 
@@ -117,6 +118,7 @@ class MemoryBackend:
         self._store = cast("_Store", config.shared.setdefault(f"asyncq_backends.memory {config.url}", _Store()))
         self._clock = config.environment.clock
         self.coordination = MemoryCoordination(config, self._turn)
+        self.chords = MemoryChords(config, self._turn, self.get)
         self._watchers: set[Watcher] = set()
         self._closed = False
 
@@ -167,3 +169,4 @@ class MemoryBackend:
 if TYPE_CHECKING:
     _backend: Callable[[DriverConfig], ResultBackend] = MemoryBackend
     _coordinating: Callable[[DriverConfig], Coordinating] = MemoryBackend
+    _joining: Callable[[DriverConfig], Joining] = MemoryBackend
