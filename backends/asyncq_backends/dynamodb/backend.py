@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,7 +11,8 @@ from asyncq.driver import BackendCapabilities, DriverConfig, PolicyStatement, Ro
 from asyncq.errors import BackendError
 from asyncq_backends._reader import Reader
 from asyncq_backends._records import status_of
-from asyncq_brokers._clients.aws import BACKEND_ERRORS, AwsLink, Finisher, Refusal, allow, arn, together
+from asyncq_backends._storing import LastVersions, store_each
+from asyncq_brokers._clients.aws import BACKEND_ERRORS, AwsLink, Finisher, Refusal, allow, arn
 
 from .batches import read_items, write_items
 from .coordination import DynamoCoordination
@@ -26,9 +26,6 @@ _CAPABILITIES = BackendCapabilities(shared=True, push=False, max_record_bytes=MA
 
 #: Items that are written at the same time.
 _AT_A_TIME = 16
-
-#: Tasks whose last unfinished write is remembered: the next one then needs no look at it.
-_REMEMBERED = 10_000
 
 _CONDITION_FAILED = "ConditionalCheckFailedException"
 
@@ -59,8 +56,8 @@ class DynamoBackend:
         self._finisher = Finisher()
         self._reader = Reader(self._look)
         self._writing = asyncio.Semaphore(_AT_A_TIME)
-        #: Task id -> `timestamp` of the unfinished record that we wrote last.
-        self._written: OrderedDict[str, str] = OrderedDict()
+        #: A version is the item's `timestamp`.
+        self._written = LastVersions()
 
     @property
     def capabilities(self) -> BackendCapabilities:
@@ -89,7 +86,9 @@ class DynamoBackend:
         await self._link.close()
 
     async def store(self, results: Sequence[StoredResult]) -> list[bool]:
-        return await self._finisher.run(self._store(results)) if results else []
+        if not results:
+            return []
+        return await self._finisher.run(store_each(results, self._store_one, places=self._writing))
 
     async def get(self, task_ids: Sequence[str]) -> list[bytes | None]:
         return await self._finisher.run(self._get(task_ids, consistent=True)) if task_ids else []
@@ -115,25 +114,10 @@ class DynamoBackend:
 
     # -- each to its end
 
-    async def _store(self, results: Sequence[StoredResult]) -> list[bool]:
-        by_task: dict[str, list[int]] = {}
-        for position, result in enumerate(results):
-            by_task.setdefault(result.task_id, []).append(position)
-        outcome = [False] * len(results)
-
-        async def store(positions: Sequence[int]) -> None:
-            for position in positions:  # records of one task one after the other
-                async with self._writing:
-                    outcome[position] = await self._store_one(results[position])
-
-        # A refused one doesn't keep the others away.
-        await together(map(store, by_task.values()))
-        return outcome
-
     async def _store_one(self, result: StoredResult) -> bool:
         """Write a record unless a SUCCESS stands there. Celery's items say in their record alone what they are."""
         key = self._prefix + result.task_id
-        seen = self._written.get(result.task_id)
+        seen = self._written.take(result.task_id)
         while True:
             now = self._clock.wall()
             item = result_item(key, result, now, self._options.ttl_seconds)
@@ -160,7 +144,7 @@ class DynamoBackend:
                 if status_of(record_of(found, now)) == "SUCCESS":
                     return seen == item["timestamp"]["N"]  # our own: only the answer to the first try was lost
             else:
-                self._remember(result, item["timestamp"]["N"])
+                self._written.note(result, item["timestamp"]["N"])
                 return True
 
     def _standing(self, refusal: Refusal) -> Item:
@@ -170,13 +154,6 @@ class DynamoBackend:
                 raise BackendError(f"{self.address} refuses the record: {refusal.text}") from refusal
             raise self._link.translated(refusal) from refusal
         return refusal.details.get("Item", {})
-
-    def _remember(self, result: StoredResult, timestamp: str) -> None:
-        self._written.pop(result.task_id, None)
-        if result.status != "SUCCESS":
-            self._written[result.task_id] = timestamp
-            if len(self._written) > _REMEMBERED:
-                self._written.popitem(last=False)
 
     async def _look(self, task_ids: Sequence[str]) -> list[bytes | None]:
         """For waiters: half the price, and a moment behind."""
@@ -196,8 +173,7 @@ class DynamoBackend:
         return [found.get(keys[task_id]["S"]) for task_id in task_ids]
 
     async def _forget(self, task_ids: Sequence[str]) -> None:
-        for task_id in task_ids:
-            self._written.pop(task_id, None)
+        self._written.forget(task_ids)
         requests = [
             {"DeleteRequest": {"Key": {"id": item_id(self._prefix + task_id)}}} for task_id in dict.fromkeys(task_ids)
         ]

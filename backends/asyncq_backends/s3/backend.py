@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,6 +13,7 @@ from asyncq.driver import BackendCapabilities, DriverConfig, PolicyStatement, Ro
 from asyncq.errors import BackendConnectionError, ConfigurationError
 from asyncq_backends._reader import Reader
 from asyncq_backends._records import status_of
+from asyncq_backends._storing import LastVersions, store_each
 from asyncq_brokers._clients.aws import BACKEND_ERRORS, AwsLink, Finisher, Refusal, allow, together
 
 from .options import read_config
@@ -28,9 +28,6 @@ _AT_A_TIME = 16
 
 #: Keys of one DeleteObjects.
 _DELETED = 1000
-
-#: Tasks whose last unfinished write is remembered: the next one then needs no look at it.
-_REMEMBERED = 10_000
 
 #: Metadata: UNIX seconds after which the object is no result any more. A lifecycle rule of the bucket deletes it.
 _EXPIRES = "asyncq-expires"
@@ -63,8 +60,8 @@ class S3Backend:
         self._finisher = Finisher()
         self._reader = Reader(self._get)
         self._calling = asyncio.Semaphore(_AT_A_TIME)
-        #: Task id -> ETag of the unfinished record that we wrote last.
-        self._written: OrderedDict[str, str] = OrderedDict()
+        #: A version is the object's ETag.
+        self._written = LastVersions()
 
     @property
     def capabilities(self) -> BackendCapabilities:
@@ -93,7 +90,9 @@ class S3Backend:
         await self._link.close()
 
     async def store(self, results: Sequence[StoredResult]) -> list[bool]:
-        return await self._finisher.run(self._store(results)) if results else []
+        if not results:
+            return []
+        return await self._finisher.run(store_each(results, self._store_one, places=self._calling))
 
     async def get(self, task_ids: Sequence[str]) -> list[bytes | None]:
         return await self._finisher.run(self._get(task_ids)) if task_ids else []
@@ -118,24 +117,9 @@ class S3Backend:
 
     # -- each to its end
 
-    async def _store(self, results: Sequence[StoredResult]) -> list[bool]:
-        by_task: dict[str, list[int]] = {}
-        for position, result in enumerate(results):
-            by_task.setdefault(result.task_id, []).append(position)
-        outcome = [False] * len(results)
-
-        async def store(positions: Sequence[int]) -> None:
-            for position in positions:  # records of one task one after the other
-                async with self._calling:
-                    outcome[position] = await self._store_one(results[position])
-
-        # A refused one doesn't keep the others away.
-        await together(map(store, by_task.values()))
-        return outcome
-
     async def _store_one(self, result: StoredResult) -> bool:
         """Write a record unless a SUCCESS stands there; what stands there must be what was looked at."""
-        seen = self._written.pop(result.task_id, None)
+        seen = self._written.take(result.task_id)
         while True:
             now = self._clock.wall()
             metadata = {} if result.expires is None else {_EXPIRES: repr(now + result.expires)}
@@ -158,14 +142,8 @@ class S3Backend:
                     return False
                 seen = None if found is None else found.etag
             else:
-                self._remember(result, str(answer["ETag"]))
+                self._written.note(result, str(answer["ETag"]))
                 return True
-
-    def _remember(self, result: StoredResult, etag: str) -> None:
-        if result.status != "SUCCESS":
-            self._written[result.task_id] = etag
-            if len(self._written) > _REMEMBERED:
-                self._written.popitem(last=False)
 
     async def _get(self, task_ids: Sequence[str]) -> list[bytes | None]:
         async def get(task_id: str) -> bytes | None:
@@ -195,8 +173,7 @@ class S3Backend:
         return _Found(record, str(answer["ETag"]), expired=expires <= self._clock.wall())
 
     async def _forget(self, task_ids: Sequence[str]) -> None:
-        for task_id in task_ids:
-            self._written.pop(task_id, None)
+        self._written.forget(task_ids)
         keys = [{"Key": self._prefix + task_id} for task_id in dict.fromkeys(task_ids)]
         for start in range(0, len(keys), _DELETED):
             await self._link.ask(
