@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from .backend import RedisBackend
 
 if TYPE_CHECKING:
-    from asyncq.driver import Coordinating, DriverConfig, ResultBackend
+    from asyncq.driver import Coordinating, DriverConfig, Joining, ResultBackend
 
     _backend: Callable[[DriverConfig], ResultBackend] = RedisBackend
     _coordinating: Callable[[DriverConfig], Coordinating] = RedisBackend
+    _joining: Callable[[DriverConfig], Joining] = RedisBackend
 
 __all__ = ["RedisBackend"]

@@ -17,6 +17,7 @@ from asyncq_brokers._clients.redis import (
     read_backend_config,
 )
 
+from .chords import RedisChords
 from .listener import Listener
 
 __all__ = ["RedisBackend"]
@@ -43,6 +44,13 @@ class RedisBackend:
         environment = config.environment
         self._link = Link(self._endpoint, errors=BACKEND_ERRORS, clock=environment.clock, timeout=config.timeout)
         self.coordination = RedisCoordination(self._link, options.prefix)
+        self.chords = RedisChords(
+            self._link,
+            prefix=options.prefix,
+            ordered=options.result_chord_ordered,
+            get=self.get,
+            new_id=environment.new_id,
+        )
         self._listener = Listener(
             self._endpoint, look=self.get, prefix=self._prefix, random=environment.random, timeout=config.timeout
         )

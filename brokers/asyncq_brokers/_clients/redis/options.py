@@ -57,7 +57,7 @@ _WITHOUT_EFFECT: Mapping[str, str] = {
     "fanout_prefix": _NO_BROADCAST,
     "fanout_patterns": _NO_BROADCAST,
     "sentinel_fanout_compat": _NO_BROADCAST,
-    "result_chord_ordered": "asyncq joins no chords on Redis yet",
+    "result_chord_ordered": "it is an option of the result backend",
 }
 
 _NOT_SUPPORTED: Mapping[str, str] = {
@@ -93,6 +93,8 @@ class BackendOptions(Struct, frozen=True, kw_only=True):
 
     #: Put before every key and channel, with an underscore unless it ends in one of `: _ - .`.
     global_keyprefix: str = ""
+    #: Chords get their header's results in the order of the header; else in that of their ends. All workers must agree.
+    result_chord_ordered: bool = True
 
     @property
     def prefix(self) -> str:
@@ -141,6 +143,14 @@ def _steps(value: object) -> tuple[int, ...]:
     return tuple(steps)
 
 
+def _flag(value: object) -> bool:
+    if isinstance(value, str) and value.lower() in {"true", "false"}:  # in a URL
+        return value.lower() == "true"
+    if not isinstance(value, bool):
+        raise TypeError("must be True or False")
+    return value
+
+
 def _order(value: object) -> str:
     if value not in {"round_robin", "priority", "sorted"}:
         raise ValueError("must be round_robin, priority or sorted")
@@ -158,7 +168,10 @@ _BROKER_FIELDS: Mapping[str, Callable[[Any], Any]] = {
     "unacked_mutex_expire": _seconds,
     "queue_order_strategy": _order,
 }
-_BACKEND_FIELDS: Mapping[str, Callable[[Any], Any]] = {"global_keyprefix": _text}
+_BACKEND_FIELDS: Mapping[str, Callable[[Any], Any]] = {
+    "global_keyprefix": _text,
+    "result_chord_ordered": _flag,
+}
 
 
 def _read(
