@@ -85,7 +85,7 @@ def brief_of(app: str, settings: Settings, *, now: float) -> Brief | None:
         backend = Server(url=settings.backend, options=options, tls=settings.redis_backend_use_ssl)
     return Brief(
         app=app,
-        broker=Server(url=settings.broker, options=settings.broker_transport_options, tls=settings.broker_use_ssl),
+        broker=Server(url=settings.broker, options=settings.broker_options, tls=settings.broker_use_ssl),
         backend=backend,
         network_timeout=settings.network_timeout,
         max_deliveries=settings.max_deliveries,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from asyncq._settings import Settings
 
 __all__ = [
+    "AMQP_SCHEMES",
     "EMBEDDED_SCHEMES",
     "BackendSource",
     "BrokerSource",
@@ -33,6 +34,9 @@ BackendSource: TypeAlias = str | ResultBackend | Callable[[DriverConfig], Result
 
 #: Schemes whose broker carries the results as well.
 EMBEDDED_SCHEMES = frozenset({"memory", "sqlite"})
+
+#: Brokers that some of Celery's settings are for.
+AMQP_SCHEMES = frozenset({"amqp", "amqps", "pyamqp"})
 
 _BROKERS = "asyncq.brokers"
 _BACKENDS = "asyncq.backends"
@@ -93,7 +97,7 @@ class Drivers:
         if not isinstance(source, str) and not callable(source):
             return self._only_once(source)
         make = make_broker if isinstance(source, str) else source
-        return make(self._config(source, settings, settings.broker_transport_options, settings.broker_use_ssl))
+        return make(self._config(source, settings, settings.broker_options, settings.broker_use_ssl))
 
     def backend(self, settings: Settings) -> ResultBackend | None:
         """None where no results are kept. Raises ConfigurationError."""
@@ -103,12 +107,12 @@ class Drivers:
         if not isinstance(source, str) and not callable(source):
             return self._only_once(source)
         make = make_backend if isinstance(source, str) else source
-        options = settings.result_backend_transport_options
         if is_reply_url(source):
             if not isinstance(settings.broker, str):
                 raise ConfigurationError("results over rpc:// need a broker that is given as a URL")
-            config = self._config(settings.broker, settings, options, settings.broker_use_ssl)
+            config = self._config(settings.broker, settings, settings.reply_options, settings.broker_use_ssl)
             return _factory(_BACKENDS, scheme_of(str(source)))(config)
+        options = settings.result_backend_transport_options
         return make(self._config(source, settings, options, settings.redis_backend_use_ssl))
 
     def _config(

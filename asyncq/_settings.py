@@ -18,7 +18,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from asyncq._drivers import BackendSource, BrokerSource, is_source, normalize_url
+from asyncq._drivers import AMQP_SCHEMES, BackendSource, BrokerSource, is_source, normalize_url, scheme_of
 from asyncq.protocol import Limits
 
 __all__ = ["CELERY_NAMES", "Settings", "SettingsOptions"]
@@ -76,6 +76,8 @@ class SettingsOptions(TypedDict, total=False):
     result_backend_transport_options: Mapping[str, Any]
     broker_use_ssl: Mapping[str, Any] | bool
     redis_backend_use_ssl: Mapping[str, Any] | bool
+    broker_heartbeat: int
+    broker_login_method: Literal["PLAIN", "AMQPLAIN", "EXTERNAL"]
     network_timeout: float
     default_queue: str
     task_default_queue: str
@@ -235,6 +237,10 @@ class Settings(BaseSettings):
     result_backend_transport_options: _DriverOptions = Field(default_factory=dict, repr=False)
     broker_use_ssl: _DriverOptions | bool | None = Field(None, repr=False)
     redis_backend_use_ssl: _DriverOptions | bool | None = Field(None, repr=False)
+    #: Seconds between two signs of life of RabbitMQ, 0 for none; None leaves it to the driver.
+    broker_heartbeat: int | None = Field(None, ge=0, le=65535)
+    #: How to tell RabbitMQ who we are; None is by user and password.
+    broker_login_method: Literal["PLAIN", "AMQPLAIN", "EXTERNAL"] | None = None
     #: Seconds that one call to the broker or to the backend may take, connecting included.
     network_timeout: _Seconds = 10.0
 
@@ -364,6 +370,24 @@ class Settings(BaseSettings):
     def origin(self, name: str) -> str:
         """Where a setting's value was given, in the user's words; `default` where nobody gave one."""
         return self._origins.get(name, "default")
+
+    @property
+    def broker_options(self) -> Mapping[str, Any]:
+        """Options of the broker's driver."""
+        return self._login | self.broker_transport_options
+
+    @property
+    def reply_options(self) -> Mapping[str, Any]:
+        """Options of the driver of `rpc://`, which connects to the broker."""
+        return self._login | self.result_backend_transport_options
+
+    @property
+    def _login(self) -> _DriverOptions:
+        """What is a setting of its own in Celery, and an option of the drivers here: for RabbitMQ alone."""
+        if not isinstance(self.broker, str) or scheme_of(self.broker) not in AMQP_SCHEMES:
+            return {}
+        options = {"heartbeat": self.broker_heartbeat, "login_method": self.broker_login_method}
+        return {name: value for name, value in options.items() if value is not None}
 
     @property
     def tzinfo(self) -> tzinfo:

@@ -45,6 +45,25 @@ def test_what_a_driver_is_told() -> None:
     assert (config.app, config.options, config.tls, config.timeout) == ("shop", {"a": 1}, True, 3.0)
 
 
+@pytest.mark.parametrize("url", ["amqp://h", "pyamqp://h", "amqps://h;amqps://i"])
+def test_celerys_own_settings_for_rabbitmq_are_options_of_its_drivers(url: str) -> None:
+    queue = AsyncQ("shop", broker=url, backend="rpc://", broker_transport_options={"client_name": "shop"})
+    queue.config_from_object(
+        {"broker_heartbeat": 7, "broker_login_method": "EXTERNAL", "broker_heartbeat_checkrate": 3.0}
+    )
+    for options in (queue.settings.broker_options, queue.settings.reply_options):
+        assert (options["heartbeat"], options["login_method"]) == (7, "EXTERNAL")
+    assert queue.settings.broker_options["client_name"] == "shop"
+    queue.make_broker()  # which refuses options that it doesn't know
+    queue.make_backend()
+
+
+def test_settings_for_rabbitmq_are_no_options_elsewhere() -> None:
+    queue = AsyncQ("shop", broker="redis://h", backend="redis://h", broker_heartbeat=7)
+    assert queue.settings.broker_options == {}
+    queue.make_broker()
+
+
 def test_an_instance_serves_one_user() -> None:
     config = DriverConfig(url="memory://", app="shop", environment=AsyncQ("shop")._environment)
     broker = MemoryBroker(config)

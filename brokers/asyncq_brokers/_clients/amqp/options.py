@@ -24,6 +24,9 @@ logger = logging.getLogger(__name__)
 _ONE_DEADLINE = "asyncq's own `timeout` stands around every call"
 _OWN_RETRIES = "asyncq has retry rules of its own"
 
+#: AMQPLAIN, the name in many an old configuration, is user and password as well, and RabbitMQ takes them either way.
+_LOGIN_METHODS: Mapping[str, str] = {"PLAIN": "PLAIN", "AMQPLAIN": "PLAIN", "EXTERNAL": "EXTERNAL"}
+
 #: Options that Celery knows and that mean nothing here, each with its reason.
 _WITHOUT_EFFECT: Mapping[str, str] = {
     "confirm_publish": "asyncq always waits for confirms",
@@ -62,9 +65,9 @@ def _read(config: DriverConfig, setting: str) -> list[Endpoint]:
         changes["heartbeat"] = seconds(options.pop("heartbeat"))
     if "login_method" in options:
         method = str(options.pop("login_method")).upper()
-        if method not in {"PLAIN", "EXTERNAL"}:
+        if method not in _LOGIN_METHODS:
             raise ConfigurationError(f"{setting}['login_method'] must be PLAIN or EXTERNAL, not {method}")
-        changes["login_method"] = method
+        changes["login_method"] = _LOGIN_METHODS[method]
     for option in [option for option in options if option in _WITHOUT_EFFECT]:
         logger.warning("%s[%r] has no effect: %s", setting, option, _WITHOUT_EFFECT[option])
         del options[option]
