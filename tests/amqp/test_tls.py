@@ -11,7 +11,8 @@ from typing import NamedTuple
 import pytest
 
 from amqp_kit import make_broker
-from asyncq.errors import BrokerConnectionError
+from asyncq.driver import Queue
+from asyncq.errors import BrokerConnectionError, ConfigurationError
 from servers import RabbitServer, free_port
 
 
@@ -41,9 +42,14 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return Certificates(folder / "authority.pem", folder / "certificate.pem", folder / "key.pem")
 
 
+class TlsNode(NamedTuple):
+    server: RabbitServer
+    port: int
+
+
 @pytest.fixture(scope="module")
-def tls_port(certificates: Certificates) -> Iterator[int]:
-    """A node that lets nobody in without a certificate that it trusts."""
+def node(certificates: Certificates) -> Iterator[TlsNode]:
+    """A node that lets nobody in without a certificate that it trusts; which may say who we are, too."""
     port = free_port()
     options = {
         "listeners.ssl.1": f"127.0.0.1:{port}",
@@ -52,9 +58,14 @@ def tls_port(certificates: Certificates) -> Iterator[int]:
         "ssl_options.keyfile": str(certificates.key),
         "ssl_options.verify": "verify_peer",
         "ssl_options.fail_if_no_peer_cert": "true",
+        "auth_mechanisms.1": "PLAIN",
+        "auth_mechanisms.2": "EXTERNAL",
+        "ssl_cert_login_from": "common_name",
     }
-    with RabbitServer(**options):
-        yield port
+    server = RabbitServer(**options)
+    (server.folder / "plugins").write_text("[rabbitmq_auth_mechanism_ssl].\n")
+    with server:
+        yield TlsNode(server, port)
 
 
 @pytest.mark.parametrize(
@@ -71,10 +82,10 @@ def tls_port(certificates: Certificates) -> Iterator[int]:
     ],
 )
 async def test_certificates_are_checked_both_ways(
-    tls_port: int, certificates: Certificates, host: str, query: str, works: bool
+    node: TlsNode, certificates: Certificates, host: str, query: str, works: bool
 ) -> None:
     files = query.format(ca=certificates.authority, own=certificates.certificate, key=certificates.key)
-    url = f"amqps://guest:guest@{host}:{tls_port}/?{files}"
+    url = f"amqps://guest:guest@{host}:{node.port}/?{files}"
     broker = make_broker(url, timeout=5.0)
     try:
         if works:
@@ -82,5 +93,25 @@ async def test_certificates_are_checked_both_ways(
         else:
             with pytest.raises(BrokerConnectionError):
                 await broker.open()
+    finally:
+        await broker.close()
+
+
+async def test_a_certificate_says_who_we_are(node: TlsNode, certificates: Certificates) -> None:
+    authority, certificate, key = certificates
+    files = f"ssl_ca_certs={authority}&ssl_certfile={certificate}&ssl_keyfile={key}"
+    url = f"amqps://guest:guest@localhost:{node.port}/?{files}&login_method=EXTERNAL"
+    stranger = make_broker(url, timeout=5.0)
+    with pytest.raises(ConfigurationError, match="ACCESS_REFUSED"):  # guest's password is of no use
+        await stranger.open()
+    await stranger.close()
+
+    node.server.add_user("localhost", "unused", "/", configure="ours")
+    broker = make_broker(url, timeout=5.0)
+    try:
+        await broker.declare([Queue(name="ours")])
+        assert (await broker.depth("ours")).ready == 0
+        with pytest.raises(ConfigurationError, match="no right to declare"):
+            await broker.declare([Queue(name="theirs")])
     finally:
         await broker.close()
