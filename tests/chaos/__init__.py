@@ -13,6 +13,8 @@ The kit, in the order in which a row meets it:
   all that was measured at the end of a soak.
 * `fleet`: `trial.fleet.hosts` are `asyncq worker` commands, each with its processes: `host.workers` are their pids,
   `host.die()` kills all of them as a host's end does, `fleet.add()` starts another one.
+* `places`: what has messages and results. `@on("redis", "sqlite", "rabbit")` has a row run on each of these; the
+  fixtures `places`, `broker_server`, `proxy` are that one's. `vhost` looks at a RabbitMQ as its operator does.
 * `proxy`: stands between workers, clients and a server, and does what networks do.
 * `perils`: tasks that kill, block, devour. `clock`: a wall clock for workers that a test sets.
 * `app`: the tasks. A row that needs another one adds it to `declare_tasks`; `run_on_record` puts its runs on record.
@@ -21,8 +23,10 @@ The kit, in the order in which a row meets it:
 
 ::
 
+    @on("redis", "rabbit")
     async def test_f5_a_partition(tmp_path, scale, places, proxy, figures):
-        async with Trial(tmp_path, scale, places, broker=proxy.url, backend=proxy.url) as trial:
+        seen = places.behind(proxy.port)
+        async with Trial(tmp_path, scale, places, broker=seen.broker, backend=seen.backend) as trial:
             async with trial.fault("blackhole"):
                 proxy.blackhole()
                 await trial.endure()

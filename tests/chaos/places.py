@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Self, TypeAlias
 from urllib.parse import urlsplit
@@ -17,9 +18,12 @@ from chaos.vhost import Vhost
 Kind: TypeAlias = Literal["redis", "sqlite", "rabbit", "own-rabbit"]
 
 
-def on(*kinds: Kind) -> pytest.MarkDecorator:
-    """Have a row run on these; without it, a row runs on Redis. The fixtures follow."""
-    return pytest.mark.parametrize("kind", kinds)
+def on(*kinds: Kind, soak: Sequence[Kind] = ()) -> pytest.MarkDecorator:
+    """Have a row run on these, and by `make soak` alone on some more; without it, a row runs on Redis.
+
+    The fixtures follow.
+    """
+    return pytest.mark.parametrize("kind", [*kinds, *(pytest.param(kind, marks=pytest.mark.soak) for kind in soak)])
 
 
 class Places(Struct, frozen=True, kw_only=True):

@@ -24,8 +24,9 @@ _LIMIT, _GRACE = 2.0, 1.0
 _TOLD, _KILLED, _HANDED_BACK = 2.0, 1.0, 2.0
 
 
-@on("redis", "rabbit")
-@pytest.mark.parametrize("how", ["python", "regex", "sleep"])
+@pytest.mark.parametrize(
+    ("kind", "how"), [("redis", "python"), ("redis", "regex"), ("redis", "sleep"), ("rabbit", "python")]
+)
 async def test_f13_the_loop_is_blocked(
     tmp_path: Path, scale: Scale, places: Places, figures: Figures, how: Literal["python", "regex", "sleep"]
 ) -> None:

@@ -23,7 +23,7 @@ _HANDED_BACK, _BACK = 2.0, 5.0
 _LIMIT, _GRACE = 1.0, 1.0
 
 
-@on("redis", "sqlite", "rabbit")
+@on("redis", "sqlite", soak=["rabbit"])
 async def test_f24_a_child_is_killed(tmp_path: Path, scale: Scale, places: Places, figures: Figures) -> None:
     """F24, F1: what a killed child held is begun again within 2 s."""
     scale = scale._replace(lease=6 * scale.slack)  # so that nothing comes back by itself
@@ -42,7 +42,7 @@ async def test_f24_a_child_is_killed(tmp_path: Path, scale: Scale, places: Place
     assert again[0] < _HANDED_BACK * scale.slack
 
 
-@on("redis", "sqlite", "rabbit")
+@on("redis", "sqlite", soak=["rabbit"])
 async def test_f24_a_host_dies(tmp_path: Path, scale: Scale, places: Places, figures: Figures) -> None:
     """F24, F1b: all that a dead host held is begun again within a lease and 2 s."""
     trial = Trial(tmp_path, scale, places, hosts=2)
@@ -79,7 +79,7 @@ async def test_f24_the_broker_is_killed(
     report.check_recovery(first=_BACK * scale.slack, rate=None)
 
 
-@on("redis", "sqlite", "rabbit")
+@on("redis", "sqlite", soak=["rabbit"])
 async def test_f24_the_loop_is_blocked(tmp_path: Path, scale: Scale, places: Places, figures: Figures) -> None:
     """F24, F13: those beside a task that blocks the loop begin again within 2 s from when its process is killed."""
     scale = scale._replace(lease=6 * scale.slack)

@@ -76,7 +76,9 @@ async def test_f5b_flapping(trial: Trial, places: Places, proxy: Proxy, figures:
         rate = (trial.ledger.count("END") - ended) / lasted
         renewed = (proxy.accepted - accepted) / connections / lasted
         report = await trial.finish()
+        dead = await trial.dead()
     figures(report, trial, rate=rate, renewed=renewed)
+    assert not dead
     resets = round(lasted / min(2.0, scale.fault / 4))
     report.check(duplicates=resets * trial.in_flight, overlap=places.overlapping)
     trial.check_baseline()
@@ -105,7 +107,7 @@ async def test_f6_cuts_in_the_midst_of_frames(
     report.check(duplicates=cuts * trial.in_flight, overlap=places.overlapping)
 
 
-@on("redis", "rabbit")
+@on("redis", soak=["rabbit"])
 async def test_f23_forgotten_while_busy(trial: Trial, proxy: Proxy, figures: Figures) -> None:
     """F23: a load balancer drops its table under load: the old connections carry nothing any more, for ever.
 
@@ -124,7 +126,7 @@ async def test_f23_forgotten_while_busy(trial: Trial, proxy: Proxy, figures: Fig
     assert report.slowest_send < trial.scale.network_timeout + 1
 
 
-@on("redis", "rabbit")
+@on("redis", soak=["rabbit"])
 async def test_f23_forgotten_while_idle(trial: Trial, places: Places, proxy: Proxy, figures: Figures) -> None:
     """F23: the same while nothing is sent and nothing runs, and somebody waits for a result.
 

@@ -111,7 +111,9 @@ async def test_f18_connections_killed_again_and_again(
             kills += 1
             await asyncio.sleep(0.2)
         report = await trial.finish()
+        dead = await trial.dead()
     figures(report, trial, kills=kills)
+    assert not dead
     report.check(duplicates=kills * trial.in_flight, overlap=vhost is not None)
     _check_baseline(trial)
 

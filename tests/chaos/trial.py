@@ -40,9 +40,10 @@ _DRAIN = 120.0
 
 _QUEUE = "celery"
 
-#: Descriptors of the processes that suspects have had to themselves, which a worker keeps for others for minutes:
-#: what has lost its connection twice is a suspect.
-_FOR_SUSPECTS = 3 * max(2, os.cpu_count() or 1) + 3
+#: Descriptors of the processes that suspects have had to themselves, which a worker keeps for others for minutes: what
+#: has lost its connection twice is a suspect. There are four for each, and as many processes as quarantine has places,
+#: and again as many for suspects that still run there though their connection is lost; and one more for all.
+_FOR_SUSPECTS = 4 * 2 * max(2, os.cpu_count() or 1) + 1
 
 #: Tasks that end before anything is measured.
 _WARM_UP = 50
