@@ -240,3 +240,28 @@ async def test_an_old_delivery_shares_no_channel_with_new_ones(
     assert consumer._held[old.tag][0].channel is not consumer._held[new.tag][0].channel
     assert await consumer.settle([Ack(old), Ack(new)]) == []
     assert len(consumer._lanes) == 1  # the old one is closed
+
+
+async def test_what_nears_the_time_out_is_told_once(
+    broker: AmqpBroker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue = Queue(name=queue_name())
+    consumer = consume(broker, queue)
+    await publish(broker, queue, 3)
+    first = await take(consumer, 2)
+    await consumer.maintain()
+    assert not caplog.records
+
+    monkeypatch.setattr(consumer_module, "_OVERDUE", 0.0)
+    await consumer.maintain()
+    await consumer.maintain()
+    (told,) = caplog.messages
+    assert queue.name in told
+    assert "consumer_timeout" in told
+    assert ": 2. " in told
+
+    last = await take(consumer, 1)
+    assert await consumer.settle([Ack(first[0])]) == []
+    await consumer.maintain()
+    assert [": 1. " in message for message in caplog.messages] == [False, True]
+    assert await consumer.settle([Ack(first[1]), *map(Ack, last)]) == []

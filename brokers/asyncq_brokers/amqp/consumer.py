@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 
 from asyncq.driver import (
@@ -43,6 +43,9 @@ _MAINTENANCE = 30.0
 #: Seconds after which a delivery no longer shares a channel with new ones: RabbitMQ's `consumer_timeout` (30 minutes by
 #: default) ends the channel, and everything on it comes again.
 _OLD = 600.0
+
+#: Seconds after which people are told of one: five minutes before that time-out.
+_OVERDUE = 1500.0
 
 #: Lanes that messages come on. Where more would be needed, one takes the place of all.
 _MOST_LANES = 8
@@ -115,10 +118,11 @@ class AmqpConsumer:
         return [delivery for delivery in deliveries if delivery.tag not in self._held]
 
     async def maintain(self) -> float:
-        old = self._clock.monotonic() - _OLD
+        now = self._clock.monotonic()
         for lane in self._active:
-            if lane.oldest < old:
+            if lane.oldest < now - _OLD:
                 lane.end()
+        self._tell_of_overdue(now - _OVERDUE)
         return _MAINTENANCE
 
     async def close(self) -> None:
@@ -318,6 +322,19 @@ class AmqpConsumer:
         self._arrived.set()  # there may be room for a lane now
 
     # -- little helpers
+
+    def _tell_of_overdue(self, since: float) -> None:
+        numbers = Counter(queue for lane in self._lanes for queue in lane.overdue(since))
+        for queue, number in numbers.items():
+            logger.warning(
+                "Deliveries from %s that have been unacknowledged for %d minutes: %d. After its consumer_timeout, 30 "
+                "minutes as it comes, RabbitMQ gives them to others, and their tasks run twice; a time_limit below "
+                "that, acks_late=False or a longer time-out would prevent it",
+                queue,
+                _OVERDUE // 60,
+                number,
+                extra={"queue": queue},
+            )
 
     def _refuse_if_closed(self) -> None:
         if self.closed:

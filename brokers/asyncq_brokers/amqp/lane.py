@@ -35,6 +35,8 @@ class Lane:
         self.ended = False
         self._clock = clock
         self._queues: dict[str, str] = {}
+        #: The last of those that `overdue` has named.
+        self._told = 0
 
     @property
     def alive(self) -> bool:
@@ -44,6 +46,17 @@ class Lane:
     def oldest(self) -> float:
         """Monotonic time of arrival of what has been out for longest; infinite when nothing is."""
         return next((arrived for _, arrived in self.out.values()), float("inf"))
+
+    def overdue(self, since: float) -> Sequence[str]:
+        """The queues of what has been out since before a monotonic time; each delivery is named once."""
+        queues: list[str] = []
+        for tag, (queue, arrived) in self.out.items():
+            if arrived >= since:
+                break
+            if tag > self._told:
+                self._told = tag
+                queues.append(queue)
+        return queues
 
     @property
     def width(self) -> int:
