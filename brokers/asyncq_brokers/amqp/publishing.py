@@ -15,7 +15,6 @@ from asyncq_brokers._clients.amqp import (
     Outgoing,
     Refused,
     encode_content_header,
-    encode_route,
 )
 
 from .delays import Delays
@@ -110,7 +109,7 @@ class Publisher:
         await self._topology.ensure(publication.queue, deadline, missing=missing or until is not None)
         if until is not None:
             exchange, key = await self._delays.way(self._topology.known(publication.queue), until, deadline)
-        return Outgoing(encode_route(exchange, key), header, message.body)
+        return Outgoing(exchange, key, header, message.body)
 
     async def _confirmed(self, batch: Sequence[Outgoing], deadline: float) -> dict[int, str]:
         channel = await self._ready_channel(deadline)
