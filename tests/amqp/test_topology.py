@@ -179,7 +179,43 @@ async def test_a_delayed_message_comes_out_of_its_own_queue_alone(broker: AmqpBr
     assert (await broker.depth(short.name)).ready == 0
 
 
-async def test_delay_queues_that_would_lose_messages_are_not_used(
+async def test_what_is_parked_comes_out_of_no_queue_that_users_bind_to_everything(broker: AmqpBroker) -> None:
+    """Found: a retry of one queue's task ran a second time out of a topic queue bound by `#`, or of a fanout one."""
+    name = queue_name()
+    own = Queue(name=name)
+    others = [
+        Queue(name=f"{name}.all", exchange=f"x-{name}", exchange_type="topic", routing_key="#"),
+        Queue(name=f"{name}.news", exchange=f"f-{name}", exchange_type="fanout", routing_key=name),
+    ]
+    await broker.declare([own, *others])
+    await broker.publish([Publication(message=message(), queue=name, not_before=_soon())])
+    assert await take_one(broker, own)
+    assert [(await broker.depth(queue.name)).ready for queue in others] == [0, 0]
+
+
+@pytest.mark.parametrize("gone", [0, 27])
+async def test_a_level_that_was_deleted_is_made_again(server: RabbitServer, gone: int) -> None:
+    """Also while a broker goes on that has seen it, where the message comes there first."""
+    vhost = f"gap-{queue_name()}"
+    await asyncio.to_thread(server.add_vhost, vhost)
+    url = server.url(vhost)
+    queue = Queue(name="q")
+    first, second = make_broker(url), make_broker(url)
+    try:
+        await first.declare([queue])
+        await by_kombu(url, lambda connection: connection.channel().queue_delete(f"asyncq.delayed_{gone}"))
+        if gone == 0:
+            await first.publish([Publication(message=message(), queue="q", not_before=_soon(0.5))])
+            assert await take_one(first, queue)
+        else:
+            await second.declare([queue])
+        assert await _exists(server, vhost, f"asyncq.delayed_{gone}")
+    finally:
+        await first.close()
+        await second.close()
+
+
+async def test_celerys_delay_queues_that_would_lose_messages_are_told(
     server: RabbitServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     vhost = f"classic-{queue_name()}"
@@ -189,9 +225,9 @@ async def test_delay_queues_that_would_lose_messages_are_not_used(
     broker = make_broker(url)
     try:
         await broker.open()
-        queue = Queue(name="q")
+        queue = Queue(name="q", exchange_type="topic")
         await broker.declare([queue])
-        assert "parking in asyncq.delayed_… instead" in caplog.text
+        assert "The delay queues celery_delayed_… exist with other arguments" in caplog.text
         await broker.publish([Publication(message=message(), queue="q", not_before=_soon())])
         (parked,) = await broker.peek("q", "parked")
         assert parked.content == message()
@@ -200,7 +236,12 @@ async def test_delay_queues_that_would_lose_messages_are_not_used(
         await broker.close()
 
 
-def _soon() -> float:
+async def _exists(server: RabbitServer, vhost: str, queue: str) -> bool:
+    listed = await asyncio.to_thread(server.control, "list_queues", "-p", vhost, "name")
+    return queue in listed.split()
+
+
+def _soon(seconds: float = 1.0) -> float:
     from asyncq._clock import system_environment
 
-    return system_environment().clock.wall() + 1.0
+    return system_environment().clock.wall() + seconds

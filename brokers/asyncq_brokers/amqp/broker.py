@@ -79,6 +79,7 @@ class AmqpBroker:
             await self._delays.make_levels()
             for queue in queues:
                 await self._delays.prepare(queue, self._link.deadline())
+            await self._delays.let_celerys_in(queues)
         except (EncodeError, Refused) as error:
             logger.warning("Messages with an ETA can't be parked here: %s", error)
 

@@ -48,7 +48,8 @@ class Publisher:
         """Publish a batch; returns what was refused, by position. Raises BrokerFull, BrokerConnectionError."""
         if not publications:
             return {}
-        if any(publication.not_before is not None for publication in publications):
+        parks = any(publication.not_before is not None for publication in publications)
+        if parks:
             await self._delays.make_levels()
         deadline = self._link.deadline()
         failures: dict[int, Exception] = {}
@@ -57,11 +58,17 @@ class Publisher:
             # A queue that was there is gone (deleted, expired): made again, as whoever publishes first would.
             for position in left:
                 self._topology.forget(publications[position].queue)
+            if parks:
+                self._delays.forget()
+                await self._delays.make_levels()
+                deadline = self._link.deadline()
             left = await self._send(publications, left, failures, deadline, missing=True)
         for position in left:
             publication = publications[position]
             key = publication.queue if publication.routing_key is None else publication.routing_key
             where = f"exchange {publication.exchange!r}" if publication.exchange else "the default exchange"
+            if publication.not_before is not None:
+                where = "the exchange of the delay queues"
             failures[position] = BrokerError(f"no queue takes what {where} gets with routing key {key!r}")
         return failures
 
