@@ -276,6 +276,20 @@ def test_files_beside_the_app_do_not_stand_in_for_the_standard_library(shell: Sh
     assert done.returncode == 0, done.stderr
 
 
+def test_the_options_of_the_interpreter_hold_for_the_processes_of_a_worker() -> None:
+    given = ["-B", "-s", "-OO", "-P", "-X", "dev", "-X", "importtime=0", "-W", "error::UserWarning"]
+    look = "import sys; print(sys.flags, sys._xoptions, dict.fromkeys(sys.warnoptions))"
+
+    def run(options: list[str], code: str) -> str:
+        command = [sys.executable, *options, "-c", code]
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+
+    passed_on = json.loads(
+        run(given, "import json; from asyncq.cli._supervise import *; print(json.dumps(interpreter_options()))")
+    )
+    assert run(passed_on, look) == run(given, look)
+
+
 def test_a_process_of_a_worker_knows_no_command_line() -> None:
     program = "import sys, asyncq.cli._child; print(*sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
