@@ -17,8 +17,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection,
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from asyncq.driver import BackendCapabilities, Clock, Coordinating, DriverConfig, ResultBackend, StoredResult
+from asyncq.driver import BackendCapabilities, Clock, Coordinating, DriverConfig, Joining, ResultBackend, StoredResult
 from asyncq.errors import BackendConnectionError, BackendFull
+from asyncq_backends._sqlite_chords import SQLiteChords
 from asyncq_backends._watcher import Watcher, Watchers
 from asyncq_brokers._clients.sqlite import Bell, Connection, Failures, Session, SQLiteCoordination, packed
 
@@ -55,6 +56,7 @@ class SQLiteBackend:
         self._connection = Connection(config, Failures(connection=BackendConnectionError, full=BackendFull))
         self._clock = config.environment.clock
         self.coordination = SQLiteCoordination(self._connection, self._clock)
+        self.chords = SQLiteChords(self._connection, config.environment, self.get)
         self._new_id = config.environment.new_id
         self._follower: _Follower | None = None
         self._next_sweep = self._clock.monotonic()
@@ -246,3 +248,4 @@ def _alive(now: str) -> str:
 if TYPE_CHECKING:
     _backend: Callable[[DriverConfig], ResultBackend] = SQLiteBackend
     _coordinating: Callable[[DriverConfig], Coordinating] = SQLiteBackend
+    _joining: Callable[[DriverConfig], Joining] = SQLiteBackend
