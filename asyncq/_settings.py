@@ -32,6 +32,7 @@ CELERY_NAMES: Mapping[str, str] = {
     "default_exchange_type": "task_default_exchange_type",
     "default_routing_key": "task_default_routing_key",
     "default_priority": "task_default_priority",
+    "inherit_parent_priority": "task_inherit_parent_priority",
     "queues": "task_queues",
     "routes": "task_routes",
     "create_missing_queues": "task_create_missing_queues",
@@ -89,6 +90,8 @@ class SettingsOptions(TypedDict, total=False):
     task_default_routing_key: str
     default_priority: int
     task_default_priority: int
+    inherit_parent_priority: bool
+    task_inherit_parent_priority: bool
     queues: Any
     task_queues: Any
     routes: Any
@@ -252,6 +255,8 @@ class Settings(BaseSettings):
     default_routing_key: str | None = None
     #: 0 to 255.
     default_priority: int | None = Field(None, ge=0, le=255)
+    #: What follows from a task (callbacks, steps of its chain) gets its priority, where it names none.
+    inherit_parent_priority: bool = False
     #: Celery's `task_queues`: names, or a mapping of names to options. Any: `QueueTable` reads it.
     queues: Annotated[Any, pydantic.BeforeValidator(_queues)] = None
     #: Celery's `task_routes`: a map, a list of pairs, a function, or a list of such. Any: `Router` reads it.

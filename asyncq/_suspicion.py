@@ -27,6 +27,7 @@ __all__ = [
     "close_files",
     "convict",
     "conviction_key",
+    "key_of",
     "read_files",
     "suspicion_key",
     "withdraw_run",
@@ -90,14 +91,15 @@ class Suspicion(Struct):
 
 
 def conviction_key(task_id: str) -> str:
-    return f"convicted.{_key_of(task_id)}"
+    return f"convicted.{key_of(task_id)}"
 
 
 def suspicion_key(task_id: str) -> str:
-    return f"suspect.{_key_of(task_id)}"
+    return f"suspect.{key_of(task_id)}"
 
 
-def _key_of(task_id: str) -> str:
+def key_of(task_id: str) -> str:
+    """A task's id as a part of a fact's key."""
     # Ids are the sender's, and may be anything.
     return task_id if _PLAIN.fullmatch(task_id) else hashlib.sha256(task_id.encode(errors="replace")).hexdigest()
 

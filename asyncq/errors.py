@@ -17,7 +17,7 @@
     ├── DuplicateTaskError            a unique task of that kind is there already
     ├── ResultTimeout                 `AsyncResult.get(timeout=…)` ran out
     └── TaskError                     what a task may raise, and what stands in its result
-        ├── Retry · Snooze · Reject · Ignore   asked for by the task's own code
+        ├── Retry · Snooze · Replace · Reject · Ignore   asked for by the task's own code
         ├── SoftTimeLimitExceeded · TimeLimitExceeded
         ├── MaxRetriesExceededError · InvalidArguments · NotRegistered
         ├── TaskRevokedError · WorkerLostError · ChordError
@@ -51,6 +51,7 @@ __all__ = [
     "PublishError",
     "Reject",
     "RemoteTaskError",
+    "Replace",
     "ResultTimeout",
     "Retry",
     "SignatureError",
@@ -211,6 +212,17 @@ class Reject(TaskError):
 
 class Ignore(TaskError):
     """Ends the task without a state of its own: nothing is stored, the message is acknowledged."""
+
+
+class Replace(TaskError):
+    """Ends the task, and has a signature take its place; made by `ctx.replace(…)`. `document` is the signature's."""
+
+    def __init__(self, document: dict[str, object]) -> None:
+        super().__init__(document)
+        self.document = document
+
+    def __str__(self) -> str:
+        return "Another task takes the place of this one"  # the arguments of that one are nobody's business
 
 
 class SoftTimeLimitExceeded(TaskError, asyncio.CancelledError):

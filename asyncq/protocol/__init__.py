@@ -7,7 +7,7 @@ The facts are Celery 5.7's and kombu 5.7's, and those of the other programs that
 from asyncq.protocol._dead import DeadLetter, dead_letter, read_dead_letter, replay_of
 from asyncq.protocol._envelope import decode_envelope, encode_envelope
 from asyncq.protocol._exceptions import ExceptionRegistry, describe_exception
-from asyncq.protocol._headers import UNKNOWN_HEADER
+from asyncq.protocol._headers import DISPATCH_HEADER, UNKNOWN_HEADER
 from asyncq.protocol._json import dumps, loads, register_json_type
 from asyncq.protocol._parts import Part, SavedGroup, decode_group, decode_part, encode_group, encode_part
 from asyncq.protocol._repr import shape_of_args, shape_of_kwargs
@@ -17,6 +17,7 @@ from asyncq.protocol._task_encode import encode_task, rescheduled, retry_of
 from asyncq.protocol._types import Limits, Properties, ResultRecord, TaskMessage, WireMessage
 
 __all__ = [
+    "DISPATCH_HEADER",
     "READY_STATES",
     "UNKNOWN_HEADER",
     "DeadLetter",

@@ -32,6 +32,9 @@ DEAD_HEADER = "asyncq-dead"
 #: Our own note on a message that a worker didn't know the task of: {"looks": number, "waited": seconds}.
 UNKNOWN_HEADER = "asyncq-unknown"
 
+#: Our own name of one sending of a chord's body: a body that is sent again under another name has started before.
+DISPATCH_HEADER = "asyncq-dispatch"
+
 #: What brokers and workers note on a message about its way so far. None of it belongs on the next attempt's message:
 #: RabbitMQ would see a cycle in `x-death` and drop the message.
 TRANSPORT_HEADERS = frozenset(
@@ -77,6 +80,7 @@ class TaskHeaders(Struct):
     stamps: dict[str, Any] | None = None
     compression: str | None = None
     redelivered: bool | None = None
+    dispatch: str | None = msgspec.field(default=None, name=DISPATCH_HEADER)
 
 
 def read_headers(found: Mapping[str, Any]) -> TaskHeaders:
@@ -131,6 +135,7 @@ def _read_leniently(found: Mapping[str, Any]) -> TaskHeaders:
         stamps=_stamps(found.get("stamps")),
         compression=_text(found, "compression"),
         redelivered=found.get("redelivered") is True,
+        dispatch=_note(found, DISPATCH_HEADER),
     )
 
 

@@ -296,4 +296,5 @@ def _to_message(headers: TaskHeaders, call: _Call, properties: Properties, body:
         serializer=body.serializer.name,
         compression=body.compression,
         protocol=protocol,
+        dispatch=headers.dispatch,
     )

@@ -105,6 +105,8 @@ class TaskMessage(Struct, kw_only=True):
     compression: str | None = None
     #: Message protocol: 1 or 2.
     protocol: int = 2
+    #: Names one sending of a chord's body; None for every other message.
+    dispatch: str | None = None
 
 
 class ResultRecord(Struct, kw_only=True):
