@@ -232,7 +232,12 @@ class Frozen(BrokerFixtures):
         await publish(broker, queue, b"after")
         assert (await within(broker.depth(queue.name))).ready >= 1
 
-    async def test_opening_does_not_hang(self, freeze: Freeze, make_broker: MakeBroker, broker: Broker) -> None:  # noqa: ARG002
+    async def test_opening_does_not_hang(
+        self,
+        freeze: Freeze,
+        make_broker: MakeBroker,
+        broker: Broker,  # noqa: ARG002 - that the server can be used before it freezes
+    ) -> None:
         late = make_broker(timeout=0.5)
         async with freeze():
             with contextlib.suppress(BrokerConnectionError):

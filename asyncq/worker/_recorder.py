@@ -78,7 +78,8 @@ class Recorder:
                 await anyio.sleep(self._backoff.next_delay())
             except BackendError as error:
                 if len(records) == 1:
-                    logger.error("The backend refuses a record of task %s: %s", records[0].task_id, error)  # noqa: TRY400
+                    task_id = records[0].task_id
+                    logger.error("The backend refuses a record of task %s: %s", task_id, error)  # noqa: TRY400 - no fault
                     return {0: error}
                 return await self._store_one_by_one(records)
             else:

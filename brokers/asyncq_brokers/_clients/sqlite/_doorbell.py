@@ -46,7 +46,7 @@ def _ring_one(path: str) -> None:
     except OSError as error:
         if error.errno == errno.ENXIO:  # nobody reads: its owner is dead
             with contextlib.suppress(OSError):
-                os.unlink(path)  # noqa: PTH108 - a `Path` costs more than the call
+                os.unlink(path)  # noqa: PTH108 - as above
         return
     try:
         os.write(descriptor, b"!")

@@ -33,7 +33,7 @@ class Reserve:
                 os.close(descriptor)
             Path(unfinished).rename(self._file)
         except FileNotFoundError:  # another process was as quick
-            return os.path.exists(self._file)  # noqa: PTH110
+            return os.path.exists(self._file)  # noqa: PTH110 - as above
         except OSError:
             Path(unfinished).unlink(missing_ok=True)
             return False
