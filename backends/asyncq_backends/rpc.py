@@ -26,6 +26,7 @@ from asyncq_brokers._clients.amqp import (
     Outgoing,
     decode_content,
     encode_content_header,
+    encode_route,
     read_backend_config,
 )
 
@@ -112,7 +113,8 @@ class RpcBackend:
                     Properties(correlation_id=result.task_id, priority=0, delivery_mode=1),
                     content_type=_content_type(result.record),
                 )
-                replies.append(Outgoing("", result.reply_to, encode_content_header(message), result.record))
+                route = encode_route("", result.reply_to)
+                replies.append(Outgoing(route, encode_content_header(message), result.record))
         if replies:
             channel = await self._publishing_channel(deadline)
             await channel.connection.ready_to_publish(deadline)

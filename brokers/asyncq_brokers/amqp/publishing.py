@@ -15,6 +15,7 @@ from asyncq_brokers._clients.amqp import (
     Outgoing,
     Refused,
     encode_content_header,
+    encode_route,
 )
 
 from .delays import Delays
@@ -116,7 +117,7 @@ class Publisher:
         await self._topology.ensure(publication.queue, deadline, missing=missing or until is not None)
         if until is not None:
             exchange, key = await self._delays.way(self._topology.known(publication.queue), until, deadline)
-        return Outgoing(exchange, key, header, message.body)
+        return Outgoing(encode_route(exchange, key), header, message.body)
 
     async def _confirmed(self, batch: Sequence[Outgoing], deadline: float) -> dict[int, str]:
         channel = await self._ready_channel(deadline)

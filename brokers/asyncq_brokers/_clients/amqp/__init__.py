@@ -1,10 +1,12 @@
 """What asyncq's AMQP broker and its `rpc://` result backend share: URL, options, connections, errors."""
 
-from .channel import UNROUTABLE, Channel, Incoming, Outgoing
+from .channel import Channel, Incoming
+from .confirms import UNROUTABLE, Outgoing
 from .connection import Connection
 from .content import decode_content, encode_content_header
 from .endpoint import Endpoint, parse_endpoints
 from .errors import Blocked, ConnectionLost, Refused
+from .frames import encode_route
 from .link import Link
 from .options import read_backend_config, read_broker_config
 
@@ -21,6 +23,7 @@ __all__ = [
     "Refused",
     "decode_content",
     "encode_content_header",
+    "encode_route",
     "parse_endpoints",
     "read_backend_config",
     "read_broker_config",

@@ -14,6 +14,7 @@ from pamqp import commands
 
 from asyncq.errors import AsyncqError, ConfigurationError
 
+from .confirms import Confirms, Outgoing
 from .content import body_size
 from .errors import ConnectionLost, Refused, copied
 from .frames import (
@@ -25,22 +26,21 @@ from .frames import (
     encode_method,
     encode_publish,
     frame,
+    read_closing,
     read_method,
 )
+from .tables import read_short, skip_short
 
 if TYPE_CHECKING:
     from pamqp.base import Frame
 
     from .connection import Connection
 
-__all__ = ["UNROUTABLE", "Channel", "Incoming", "Outgoing"]
+__all__ = ["Channel", "Incoming"]
 
 _T = TypeVar("_T")
 
 _TAG = Layout(">QB")
-
-#: The reason of what comes back.
-UNROUTABLE = "no queue takes it"
 
 
 class Incoming(Struct, gc=False):
@@ -54,27 +54,6 @@ class Incoming(Struct, gc=False):
     routing_key: str
     header: bytes
     body: bytes
-
-
-class Outgoing(Struct, gc=False):
-    """A message on its way: where to, its content header, its body."""
-
-    exchange: str
-    routing_key: str
-    header: bytes
-    body: bytes
-
-
-class _Batch:
-    """Messages that were published together, until the last of them is confirmed."""
-
-    __slots__ = ("failures", "future", "missing")
-
-    def __init__(self, missing: int, future: asyncio.Future[dict[int, str]]) -> None:
-        self.missing = missing
-        self.future = future
-        #: Position -> why the server did not take it.
-        self.failures: dict[int, str] = {}
 
 
 class Channel:
@@ -98,9 +77,7 @@ class Channel:
         self._header = b""
         self._body: list[bytes] = []
         self._missing = 0
-        #: Publishing: numbers that are not confirmed, in order -> batch, position, message.
-        self._unconfirmed: dict[int, tuple[_Batch, int, Outgoing]] = {}
-        self._published = 0
+        self._confirms = Confirms()
 
     # -- calls
 
@@ -176,24 +153,19 @@ class Channel:
         The future gives, once all are confirmed, the positions that the server has not taken and why.
         """
         self.ensure_open()
-        batch = _Batch(len(messages), self.connection.loop.create_future())
+        future: asyncio.Future[dict[int, str]] = self.connection.loop.create_future()
         most = self.connection.frame_max - 8
         parts: list[bytes] = []
-        for position, message in enumerate(messages):
-            self._published += 1
-            self._unconfirmed[self._published] = (batch, position, message)
-            parts.append(encode_publish(message.exchange, message.routing_key, self.number))
+        for message in messages:
+            parts.append(encode_publish(message.route, self.number))
             encode_content_frames(parts, message.header, message.body, self.number, most)
+        self._confirms.expect(messages, future)
         self.connection.write(b"".join(parts))
-        if not messages:
-            batch.future.set_result({})
-        return batch.future
+        return future
 
     def give_up(self, error: AsyncqError) -> None:
         """Tell those who wait for confirms that their fate is unknown. The confirms may still come."""
-        for batch, _, _ in self._unconfirmed.values():
-            if not batch.future.done():
-                batch.future.set_exception(copied(error))
+        self._confirms.give_up(error)
 
     # -- settling
 
@@ -231,12 +203,12 @@ class Channel:
         if self.error is not None:
             return
         self.error = error
-        waiting = [*self._replies, *(batch.future for batch, _, _ in self._unconfirmed.values())]
+        replies = list(self._replies)
         self._replies.clear()
-        self._unconfirmed.clear()
-        for future in waiting:
-            if not future.done():
-                future.set_exception(copied(error))
+        for reply in replies:
+            if not reply.done():
+                reply.set_exception(copied(error))
+        self._confirms.fail(error)
         self.connection.forget(self)
         self.on_end()
 
@@ -246,14 +218,14 @@ class Channel:
                 self._method_of_content = (index, payload)
             case Index.ACK | Index.NACK:
                 tag, bits = _TAG.unpack_from(payload, 4)
-                self._confirmed(tag, multiple=bool(bits & 1), refused=index == Index.NACK)
+                self._confirms.confirmed(tag, multiple=bool(bits & 1), refused=index == Index.NACK)
             case Index.CANCEL:
                 tag = payload[5 : 5 + payload[4]].decode()
                 self.on_cancel(tag)
             case Index.CHANNEL_CLOSE:
-                closing = read_method(payload)
+                closing = read_closing(payload)
                 self.connection.write(encode_method(commands.Channel.CloseOk(), self.number))
-                self.fail(Refused(closing.reply_code, closing.reply_text))
+                self.fail(Refused(closing.code, closing.text))
             case Index.FLOW:  # RabbitMQ does not send it
                 self.connection.write(encode_method(commands.Channel.FlowOk(active=True), self.number))
             case _:
@@ -272,50 +244,19 @@ class Channel:
         header, body = self._header, self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._header, self._body = b"", []
         if index == Index.DELIVER:
-            start = 5
-            end = start + method[4]
-            tag, bits = _TAG.unpack_from(method, end)
-            exchange, offset = _short(method, end + 9)
-            key, _ = _short(method, offset)
-            self.on_delivery(Incoming(method[start:end].decode(), tag, bool(bits & 1), exchange, key, header, body))
+            tag_end = skip_short(method, 4)
+            tag, bits = _TAG.unpack_from(method, tag_end)
+            exchange, offset = read_short(method, tag_end + 9)
+            key, _ = read_short(method, offset)
+            consumer = method[5:tag_end].decode()
+            self.on_delivery(Incoming(consumer, tag, bool(bits & 1), exchange, key, header, body))
         elif index == Index.GET_OK:
             tag, bits = _TAG.unpack_from(method, 4)
-            exchange, offset = _short(method, 13)
-            key, _ = _short(method, offset)
+            exchange, offset = read_short(method, 13)
+            key, _ = read_short(method, offset)
             self._replied(Incoming("", tag, bool(bits & 1), exchange, key, header, body))
         else:
-            _, offset = _short(method, 6)
-            exchange, offset = _short(method, offset)
-            key, _ = _short(method, offset)
-            self._returned(Outgoing(exchange, key, header, body))
-
-    def _returned(self, message: Outgoing) -> None:
-        """It comes before its confirm. AMQP names no number: the first equal message that has not come back is it."""
-        for batch, position, sent in self._unconfirmed.values():
-            if sent == message and position not in batch.failures:
-                batch.failures[position] = UNROUTABLE
-                return
-
-    def _confirmed(self, tag: int, *, multiple: bool, refused: bool) -> None:
-        unconfirmed = self._unconfirmed
-        if not multiple:
-            entries = [unconfirmed.pop(tag)] if tag in unconfirmed else []
-        else:
-            entries: list[tuple[_Batch, int, Outgoing]] = []
-            while unconfirmed and (first := next(iter(unconfirmed))) <= tag:
-                entries.append(unconfirmed.pop(first))
-        for batch, position, _ in entries:
-            if refused:
-                batch.failures[position] = "the queue refused it"
-            batch.missing -= 1
-            if not batch.missing and not batch.future.done():
-                batch.future.set_result(batch.failures)
-
-
-def _short(data: bytes, offset: int) -> tuple[str, int]:
-    start = offset + 1
-    end = start + data[offset]
-    return data[start:end].decode(), end
+            self._confirms.returned(Outgoing(method[skip_short(method, 6) :], header, body))
 
 
 def _ignore(_: object) -> None:

@@ -18,7 +18,18 @@ from asyncq.errors import AsyncqError, ConfigurationError
 from .channel import Channel
 from .endpoint import Endpoint
 from .errors import Blocked, ConnectionLost, copied, translate
-from .frames import FRAME_END, FRAME_HEAD, HEARTBEAT, METHOD, Index, encode_method, frame, read_method
+from .frames import (
+    FRAME_END,
+    FRAME_HEAD,
+    HEARTBEAT,
+    METHOD,
+    Closing,
+    Index,
+    encode_method,
+    frame,
+    read_closing,
+    read_method,
+)
 
 if TYPE_CHECKING:
     from pamqp.base import Frame
@@ -214,18 +225,17 @@ class Connection(asyncio.Protocol):
     # -- the connection's own methods
 
     def _method(self, index: int, payload: bytes) -> None:
-        method = read_method(payload)
         match index:
             case Index.START:
-                self._send(self.endpoint.start_ok(method))
+                self._send(self.endpoint.start_ok(read_method(payload)))
             case Index.TUNE:
-                self._tune(method)
+                self._tune(read_method(payload))
             case Index.OPEN_OK:
                 self._ready = True
                 if not self._opened.done():
                     self._opened.set_result(None)
             case Index.BLOCKED:
-                self.blocked = method.reason or "blocked"
+                self.blocked = read_method(payload).reason or "blocked"
                 # It comes with the first message that is not read any more.
                 self.loop.call_later(_BLOCKED_PATIENCE, self._give_up)
             case Index.UNBLOCKED:
@@ -233,7 +243,7 @@ class Connection(asyncio.Protocol):
             case Index.CONNECTION_CLOSE:
                 self._send(commands.Connection.CloseOk())
                 self._flush()
-                self.fail(self._reason(method))
+                self.fail(self._reason(read_closing(payload)))
             case Index.CONNECTION_CLOSE_OK:
                 self.fail(ConnectionLost(f"the connection to RabbitMQ at {self.endpoint.address} is closed"))
             case _:
@@ -259,9 +269,9 @@ class Connection(asyncio.Protocol):
         """What was sent before the server told of its need, and lies in its socket until that has ended."""
         return ConnectionLost(f"RabbitMQ at {self.endpoint.address} reads nothing at the moment: {self.blocked}")
 
-    def _reason(self, close: Any) -> AsyncqError:  # Any: pamqp's Connection.Close
-        text = f"RabbitMQ at {self.endpoint.address} closes the connection: {close.reply_code} {close.reply_text}"
-        if close.reply_code in _CONFIGURATION_CODES and not self._ready:
+    def _reason(self, closing: Closing) -> AsyncqError:
+        text = f"RabbitMQ at {self.endpoint.address} closes the connection: {closing.code} {closing.text}"
+        if closing.code in _CONFIGURATION_CODES and not self._ready:
             return ConfigurationError(text)
         return ConnectionLost(text)
 

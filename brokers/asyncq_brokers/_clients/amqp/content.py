@@ -8,7 +8,7 @@ from typing import Any
 from asyncq.errors import DecodeError, EncodeError
 from asyncq.protocol import Properties, WireMessage
 
-from .tables import decode_table, encode_short, encode_table
+from .tables import decode_table, encode_short, encode_table, read_short
 
 __all__ = ["body_size", "decode_content", "encode_content_header"]
 
@@ -64,9 +64,9 @@ def decode_content(header: bytes, body: bytes) -> WireMessage:
     properties = Properties()
     try:
         if flags & _CONTENT_TYPE:
-            content_type, offset = _short(header, offset)
+            content_type, offset = read_short(header, offset)
         if flags & _CONTENT_ENCODING:
-            content_encoding, offset = _short(header, offset)
+            content_encoding, offset = read_short(header, offset)
         if flags & _HEADERS:
             headers, offset = decode_table(header, offset)
         if flags & _DELIVERY_MODE:
@@ -78,17 +78,11 @@ def decode_content(header: bytes, body: bytes) -> WireMessage:
             properties.priority = header[offset]
             offset += 1
         if flags & _CORRELATION_ID:
-            properties.correlation_id, offset = _short(header, offset)
+            properties.correlation_id, offset = read_short(header, offset)
         if flags & _REPLY_TO:
-            properties.reply_to, offset = _short(header, offset)
+            properties.reply_to, offset = read_short(header, offset)
         if flags & _EXPIRATION:
-            properties.expiration, offset = _short(header, offset)
-    except (IndexError, UnicodeDecodeError) as error:
+            properties.expiration, offset = read_short(header, offset)
+    except IndexError as error:
         raise DecodeError(f"malformed message properties: {error}") from error
     return WireMessage(body, headers, properties, content_type, content_encoding)
-
-
-def _short(data: bytes, offset: int) -> tuple[str, int]:
-    start = offset + 1
-    end = start + data[offset]
-    return data[start:end].decode(), end

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from struct import Struct
+from struct import Struct as Layout
 from typing import TYPE_CHECKING, Any
 
+from msgspec import Struct
 from pamqp import commands
 from pamqp import frame as pamqp_frame
 
-from .tables import encode_short
+from .tables import encode_short, skip_short
 
 if TYPE_CHECKING:
     from pamqp.base import Frame
 
 __all__ = [
     "BODY",
+    "Closing",
     "FRAME_END",
     "FRAME_HEAD",
     "HEADER",
@@ -24,7 +26,9 @@ __all__ = [
     "encode_content_frames",
     "encode_method",
     "encode_publish",
+    "encode_route",
     "frame",
+    "read_closing",
     "read_method",
 ]
 
@@ -43,7 +47,7 @@ class Index:
 
 
 #: Kind, channel, size of the payload.
-FRAME_HEAD = Struct(">BHI")
+FRAME_HEAD = Layout(">BHI")
 FRAME_END = 0xCE
 _END = b"\xce"
 
@@ -70,9 +74,27 @@ def read_method(payload: bytes) -> Any:  # Any: one of pamqp's classes, which th
     return method
 
 
-def encode_publish(exchange: str, routing_key: str, channel: int) -> bytes:
-    """basic.publish, mandatory, as a whole frame. Raises EncodeError for names that are too long."""
-    payload = _PUBLISH + encode_short(exchange) + encode_short(routing_key) + _MANDATORY
+class Closing(Struct):
+    """Why the server ends a channel, or the connection."""
+
+    code: int
+    text: str
+
+
+def read_closing(payload: bytes) -> Closing:
+    """channel.close or connection.close. Its text quotes names, and may be cut within a character."""
+    end = skip_short(payload, 6)
+    return Closing(int.from_bytes(payload[4:6]), payload[7:end].decode("utf-8", "replace"))
+
+
+def encode_route(exchange: str, routing_key: str) -> bytes:
+    """Exchange and routing key as methods have them. Raises EncodeError for names that are too long."""
+    return encode_short(exchange) + encode_short(routing_key)
+
+
+def encode_publish(route: bytes, channel: int) -> bytes:
+    """basic.publish, mandatory, as a whole frame."""
+    payload = _PUBLISH + route + _MANDATORY
     return FRAME_HEAD.pack(METHOD, channel, len(payload)) + payload + _END
 
 

@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
+from math import isfinite
 from struct import Struct, error
 from typing import Any, cast
 
 from asyncq.errors import DecodeError, EncodeError
 
-__all__ = ["decode_table", "encode_short", "encode_table"]
+__all__ = ["decode_table", "encode_short", "encode_table", "read_short", "skip_short"]
 
 # `Any` below: the values are the sender's.
 
@@ -23,6 +24,7 @@ __all__ = ["decode_table", "encode_short", "encode_table"]
 _MAX_DEPTH = 64
 
 _U32 = Struct(">I")
+_U64 = Struct(">Q")
 _DECIMAL = Struct(">Bi")
 _INT32_LETTER = Struct(">ci")
 _INT64_LETTER = Struct(">cq")
@@ -45,15 +47,21 @@ def encode_table(table: Mapping[str, Any]) -> bytes:
 
 
 def encode_short(text: str) -> bytes:
-    """A short string with its length. Raises EncodeError beyond 255 bytes."""
-    data = _utf8(text)
+    """A short string with its length. Raises EncodeError beyond 255 bytes, and for half characters."""
+    try:
+        data = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        raise EncodeError(f"AMQP takes UTF-8 here, and {text[:40]!r} can't be written in it") from None
     if len(data) > 255:
         raise EncodeError(f"AMQP takes 255 bytes here, and {text[:40]!r}… has {len(data)}")
     return b"%c%b" % (len(data), data)
 
 
-#: Names of headers, of which there are few.
-_name = lru_cache(maxsize=512)(encode_short)
+@lru_cache(maxsize=512)  # of names there are few
+def _name(name: object) -> bytes:
+    if not isinstance(name, str):
+        raise EncodeError(f"a header's name must be text, not {name!r}")
+    return encode_short(name)
 
 
 def _utf8(text: str) -> bytes:
@@ -114,6 +122,8 @@ def _integer(value: int) -> bytes:
 def _rare(value: Any) -> bytes:
     match value:
         case float():
+            if not isfinite(value):  # RabbitMQ would end the connection
+                raise EncodeError(f"a header holds {value}, for which AMQP has no number")
             return _FLOAT_LETTER.pack(b"d", value)
         case str():  # a subclass
             return _value(str(value), 0)
@@ -122,11 +132,18 @@ def _rare(value: Any) -> bytes:
         case bytes():
             return _LONG_LETTER.pack(b"S", len(value)) + value
         case datetime():
-            return _TIME_LETTER.pack(b"T", int(value.timestamp()))
+            return _time(value)
         case Decimal():
             return _decimal(value)
         case _:
             raise EncodeError(f"a header holds a {type(value).__name__}, for which AMQP has no type")
+
+
+def _time(value: datetime) -> bytes:
+    try:
+        return _TIME_LETTER.pack(b"T", int(value.timestamp()))
+    except (error, OverflowError, ValueError):
+        raise EncodeError(f"a header holds {value}, which is beyond AMQP's dates") from None
 
 
 def _decimal(value: Decimal) -> bytes:
@@ -144,6 +161,17 @@ def _decimal(value: Decimal) -> bytes:
 # -- reading ---------------------------------------------------------------------------------------------------
 
 
+def read_short(data: bytes, offset: int) -> tuple[str, int]:
+    """The short string at an offset, and the offset behind it. What is not UTF-8 is escaped for `encode_short`."""
+    end = skip_short(data, offset)
+    return data[offset + 1 : end].decode("utf-8", "surrogateescape"), end
+
+
+def skip_short(data: bytes, offset: int) -> int:
+    """The offset behind the short string at an offset."""
+    return offset + 1 + data[offset]
+
+
 def decode_table(data: bytes, offset: int) -> tuple[dict[str, Any], int]:
     """The table at an offset, and the offset behind it. Raises DecodeError."""
     try:
@@ -159,7 +187,7 @@ def _read_table(data: bytes, offset: int, depth: int) -> tuple[dict[str, Any], i
     while offset < end:
         start = offset + 1
         offset = start + data[offset]
-        name = data[start:offset].decode()
+        name = data[start:offset].decode("utf-8", "surrogateescape")
         # Nearly all headers are text or nothing: a call less for each.
         letter = data[offset]
         if letter == 0x53:  # S
@@ -215,9 +243,13 @@ def _read_bytes(data: bytes, offset: int, depth: int) -> tuple[bytes, int]:  # n
     return data[offset + 4 : end], end
 
 
-def _read_time(data: bytes, offset: int, depth: int) -> tuple[datetime, int]:  # noqa: ARG001
-    seconds = int.from_bytes(data[offset : offset + 8])
-    return datetime.fromtimestamp(seconds, UTC), offset + 8
+def _read_time(data: bytes, offset: int, depth: int) -> tuple[datetime | int, int]:  # noqa: ARG001
+    """A date, or the number where that is none: clients of other languages write milliseconds."""
+    seconds = _U64.unpack_from(data, offset)[0]
+    try:
+        return datetime.fromtimestamp(seconds, UTC), offset + 8
+    except (OverflowError, ValueError, OSError):
+        return seconds, offset + 8
 
 
 def _read_decimal(data: bytes, offset: int, depth: int) -> tuple[Decimal, int]:  # noqa: ARG001
