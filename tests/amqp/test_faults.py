@@ -5,20 +5,25 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Generator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
+from pamqp import commands
 
 from amqp_kit import BOUND, make_broker, message, queue_name
 from asyncq.driver import Ack, Consumer, ConsumerOptions, Delivery, GiveBack, Publication, Queue
 from asyncq.errors import BrokerConnectionError, BrokerFull
+from asyncq_brokers._clients.amqp import ConnectionLost
 from asyncq_brokers.amqp import AmqpBroker
 from asyncq_brokers.amqp import consumer as consumer_module
+from asyncq_brokers.amqp.consumer import AmqpConsumer
+from asyncq_brokers.amqp.lane import Lane
 from chaos.proxy import Proxy
 from servers import RabbitServer, free_port
 from waiting import until
 
 
-def consume(broker: AmqpBroker, *queues: Queue, prefetch: int = 200) -> Consumer:
+def consume(broker: AmqpBroker, *queues: Queue, prefetch: int = 200) -> AmqpConsumer:
     return broker.consume(queues, ConsumerOptions(node="tests@host", prefetch=prefetch))
 
 
@@ -109,8 +114,7 @@ async def _gone(consumer: Consumer, held: list[Delivery]) -> bool:
     return await consumer.extend(held) == held
 
 
-def _link_port(consumer: Consumer) -> int:
-    assert isinstance(consumer, consumer_module.AmqpConsumer)
+def _link_port(consumer: AmqpConsumer) -> int:
     connection = consumer._link._connection
     assert connection is not None
     assert connection._transport is not None
@@ -186,6 +190,82 @@ async def test_the_next_server_of_a_list_is_tried_at_once(server: RabbitServer, 
     await nowhere.close()
 
 
+async def test_a_queue_that_is_deleted_while_a_lane_opens_is_consumed_again(
+    broker: AmqpBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found: what the server said between its consume-ok and our next turn was heard by nobody, and nothing came."""
+    queue = Queue(name=queue_name())
+    await publish(broker, queue, 1)
+    begun, deleted = asyncio.Event(), asyncio.Event()
+    really_open = Lane.open
+
+    async def slow_open(*args: Any) -> None:
+        await really_open(*args)
+        if not deleted.is_set():
+            begun.set()
+            await deleted.wait()
+
+    monkeypatch.setattr(Lane, "open", slow_open)
+    consumer = consume(broker, queue)
+    receiving = asyncio.create_task(consumer.receive(1))
+    await asyncio.wait_for(begun.wait(), BOUND)
+    link = broker._looking
+    channel = await link.channel(link.deadline())
+    await channel.call(commands.Queue.Delete(0, queue.name), link.deadline())
+    await until(lambda: consumer._lanes[0].ended)
+    deleted.set()
+    (_,) = await asyncio.wait_for(receiving, BOUND)  # it had come
+    await broker.declare([queue])
+    await publish(broker, queue, 1)
+    assert bodies(await take(consumer, 1)) == [b"0"]
+
+
+async def test_what_the_connection_had_pushed_when_it_was_lost_is_handed_out_once(
+    broker: AmqpBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found: a message from before the loss, in the moment in which a lane opens, was handed out and not ours."""
+    queue = Queue(name=queue_name())
+    await publish(broker, queue, 1)
+    consumer = consume(broker, queue)
+    really_open = Lane.open
+
+    async def open_and_lose(lane: Lane, *args: Any) -> None:
+        await really_open(lane, *args)
+        if len(lost) < 1:
+            await until(lambda: bool(lane.out))
+            lost.append(lane)
+            lane.channel.connection.fail(ConnectionLost("cut"))
+
+    lost: list[Lane] = []
+    monkeypatch.setattr(Lane, "open", open_and_lose)
+    (delivery,) = await take(consumer, 1)
+    assert delivery.redelivered
+    assert await consumer.settle([Ack(delivery)]) == []
+
+
+async def test_the_end_of_one_channel_settles_nothing_twice_on_another(
+    broker: AmqpBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found: acknowledgements that had gone out were sent again after another channel's end, which ended theirs too."""
+    monkeypatch.setattr(consumer_module, "_OLD", 0.0)
+    queue = Queue(name=queue_name())
+    consumer = consume(broker, queue)
+    await publish(broker, queue, 6)
+    (old,) = await take(consumer, 1)
+    await consumer.maintain()
+    monkeypatch.undo()
+    young = await take(consumer, 5)
+    consumer._held[old.tag][0].channel.ack(9999)  # the server ends the channel, as it does after `consumer_timeout`
+    gone = await consumer.settle([Ack(old), Ack(young[0])])
+    assert gone == [old]
+    assert await consumer.settle([Ack(old), Ack(young[0])]) == [old, young[0]]
+    assert await consumer.extend(young[1:]) == []
+    assert await consumer.settle([Ack(delivery) for delivery in young[1:]]) == []
+    (again,) = await take(consumer, 1)
+    assert again.redelivered
+    assert bodies([again]) == bodies([old])
+
+
 # -- deliveries ----------------------------------------------------------------------------------------------------
 
 
@@ -236,7 +316,6 @@ async def test_an_old_delivery_shares_no_channel_with_new_ones(
     (old,) = await take(consumer, 1)
     await consumer.maintain()
     (new,) = await take(consumer, 1)
-    assert isinstance(consumer, consumer_module.AmqpConsumer)
     assert consumer._held[old.tag][0].channel is not consumer._held[new.tag][0].channel
     assert await consumer.settle([Ack(old), Ack(new)]) == []
     assert len(consumer._lanes) == 1  # the old one is closed

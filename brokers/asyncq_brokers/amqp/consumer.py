@@ -172,18 +172,19 @@ class AmqpConsumer:
         for queue in windows:
             await self._topology.ensure(queue, deadline)
         lane = Lane(await self._link.channel(deadline), windows, self._clock)
+        # Before the server hears of it: a queue may be deleted, a channel end, in the moment in which this opens.
+        self._lanes.append(lane)
+        lane.channel.on_end = lambda: self._lost(lane)
+        lane.channel.on_cancel = lambda _: self._cancelled(lane)
         try:
             await lane.open(self._node, self._arrive, deadline)
         except Refused as refusal:
-            lane.channel.leave()
             self._topology.forget_all()  # a queue is gone: declared again at the next try
             raise (BrokerConnectionError if refusal.code == _NOT_FOUND else BrokerError)(str(refusal)) from refusal
         except BaseException:
             lane.channel.leave()
+            self._lost(lane)
             raise
-        lane.channel.on_end = lambda: self._lost(lane)
-        lane.channel.on_cancel = lambda _: self._cancelled(lane)
-        self._lanes.append(lane)
         self._drop_empty_lanes()
 
     def _arrive(self, lane: Lane, queue: str, incoming: Incoming) -> None:
@@ -270,9 +271,10 @@ class AmqpConsumer:
         error = await self._move(moves, acks) if moves else None
         if back:
             await self._stop_pushing(back)
-        await self._tell(acks, back)
+        lost = await self._tell(acks, back)
         if error is not None:
             raise error
+        gone += [settlement.delivery for settlement in settlements if settlement.delivery.tag in lost]
         return gone
 
     async def _move(self, moves: Sequence[tuple[Publication, str]], acks: dict[Lane, list[int]]) -> Exception | None:
@@ -308,18 +310,28 @@ class AmqpConsumer:
             await self._stop_pushing(back)
             await self._tell({}, back)
 
-    async def _tell(self, acks: dict[Lane, list[int]], back: dict[Lane, list[int]]) -> None:
-        """Settle on the server, and wait until it has heard of it."""
+    async def _tell(self, acks: dict[Lane, list[int]], back: dict[Lane, list[int]]) -> set[str]:
+        """Settle on the server, and wait until it has heard of it; return the tags of what was not ours any more.
+
+        A lane that comes to its end meanwhile is nobody else's concern. What was sent is never sent again: on a channel
+        that lives on, the server takes a second acknowledgement for a fault, and ends it.
+        """
         deadline = self._link.deadline()
         lanes = [lane for lane in self._lanes if lane in acks or lane in back]
+        told = {lane: {*acks.get(lane, ()), *back.get(lane, ())} for lane in lanes}
+        places = {tag: place for tag, place in self._held.items() if place[1] in told.get(place[0], ())}
         for lane in lanes:
             lane.settle(acks.get(lane, ()), back.get(lane, ()))
-        for lane in lanes:
-            await lane.channel.barrier(deadline)
-            lane.forget([*acks.get(lane, ()), *back.get(lane, ())])
-        self._held = {tag: place for tag, place in self._held.items() if place[1] in place[0].out}
+            lane.forget(told[lane])
+        self._held = {tag: place for tag, place in self._held.items() if tag not in places}
+        heard = await asyncio.gather(*(lane.channel.barrier(deadline) for lane in lanes), return_exceptions=True)
         self._drop_empty_lanes()
         self._arrived.set()  # there may be room for a lane now
+        ended = {lane for lane, answer in zip(lanes, heard, strict=True) if isinstance(answer, Refused)}
+        for answer in heard:
+            if isinstance(answer, BaseException) and not isinstance(answer, Refused):
+                raise answer
+        return {tag for tag, place in places.items() if place[0] in ended}
 
     # -- little helpers
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pamqp import commands
@@ -111,7 +111,7 @@ class Lane:
         for tag in back:
             self.channel.requeue(tag)
 
-    def forget(self, tags: Sequence[int]) -> None:
+    def forget(self, tags: Iterable[int]) -> None:
         """Deliveries that are settled."""
         for tag in tags:
             found = self.out.pop(tag, None)
