@@ -23,16 +23,20 @@ if TYPE_CHECKING:
     from asyncq._context import Context
     from asyncq._middleware import Middleware, Sending
     from asyncq._resources import Dependency, Lifespan
-    from asyncq._result import AsyncResult, TaskState
-    from asyncq._signature import Signature
+    from asyncq._result import AsyncResult, GroupResult
+    from asyncq._result_reader import TaskState
+    from asyncq._signature import Group, Signature, Step
+    from asyncq._stamping import StampingVisitor
     from asyncq._task import Task
     from asyncq._unique import Unique
     from asyncq._version import __version__
+    from asyncq._workflows import chain, chord, group
     from asyncq.driver import Queue
     from asyncq.errors import (
         AsyncqError,
         BackendError,
         BrokerError,
+        ChordError,
         ConfigurationError,
         DuplicateTaskError,
         EncodeError,
@@ -43,6 +47,7 @@ if TYPE_CHECKING:
         RemoteTaskError,
         ResultTimeout,
         Retry,
+        SignatureError,
         Snooze,
         SoftTimeLimitExceeded,
         TaskError,
@@ -55,11 +60,14 @@ __all__ = [
     "AsyncqError",
     "BackendError",
     "BrokerError",
+    "ChordError",
     "ConfigurationError",
     "Context",
     "Dependency",
     "DuplicateTaskError",
     "EncodeError",
+    "Group",
+    "GroupResult",
     "Ignore",
     "InvalidArguments",
     "Lifespan",
@@ -72,14 +80,20 @@ __all__ = [
     "Retry",
     "Sending",
     "Signature",
+    "SignatureError",
     "Snooze",
     "SoftTimeLimitExceeded",
+    "StampingVisitor",
+    "Step",
     "Task",
     "TaskError",
     "TaskState",
     "TimeLimitExceeded",
     "Unique",
     "__version__",
+    "chain",
+    "chord",
+    "group",
 ]
 
 #: Where what isn't an error is found: nothing is imported before somebody uses it.
@@ -88,15 +102,22 @@ _HOMES = {
     "AsyncResult": "asyncq._result",
     "Context": "asyncq._context",
     "Dependency": "asyncq._resources",
+    "Group": "asyncq._signature",
+    "GroupResult": "asyncq._result",
     "Lifespan": "asyncq._resources",
     "Middleware": "asyncq._middleware",
     "Sending": "asyncq._middleware",
     "Queue": "asyncq.driver",
     "Signature": "asyncq._signature",
+    "StampingVisitor": "asyncq._stamping",
+    "Step": "asyncq._signature",
     "Task": "asyncq._task",
-    "TaskState": "asyncq._result",
+    "TaskState": "asyncq._result_reader",
     "Unique": "asyncq._unique",
     "__version__": "asyncq._version",
+    "chain": "asyncq._workflows",
+    "chord": "asyncq._workflows",
+    "group": "asyncq._workflows",
 }
 
 

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Unpack, overload
 
 from asyncq._call import Call, SendOptions, call_options
+from asyncq._canvas_sending import CanvasSender
 from asyncq._celery_config import read_celery_config
 from asyncq._client import Client, Clients
 from asyncq._clock import system_environment
@@ -22,12 +23,14 @@ from asyncq._portal import Portal
 from asyncq._producer import Producer
 from asyncq._registry import TaskRegistry
 from asyncq._resources import Dependency, Lifespan
-from asyncq._result import AsyncResult, ResultReader
+from asyncq._result import AsyncResult
+from asyncq._result_reader import ResultReader
 from asyncq._settings import Settings, SettingsOptions
 from asyncq._settings_sources import load_settings
 from asyncq._signature import Signature
 from asyncq._task import AsyncTask, SyncTask, Task
 from asyncq._working import WorkerOptions, worker_setup
+from asyncq.canvas import read_node
 from asyncq.driver import Broker, Queue, ResultBackend
 from asyncq.errors import ConfigurationError
 
@@ -101,6 +104,9 @@ class AsyncQ:
             self._middleware,
             clock=self._environment.clock,
         )
+        self._sender = CanvasSender(
+            self._outbox, self._clients, self._portal, self._reader, options_of=self._tasks.options_of
+        )
 
     def __repr__(self) -> str:
         return f"<AsyncQ {self.name!r} of {len(self.tasks)} tasks>"
@@ -167,7 +173,7 @@ class AsyncQ:
 
         def declare(fn: Callable[..., Any]) -> Task[..., Any]:
             definition = define(fn, declared)
-            task = _make_task(definition, self._outbox, self)
+            task = _make_task(definition, self._sender, self)
             self._tasks.add(task)
             return task
 
@@ -238,14 +244,13 @@ class AsyncQ:
         """Send calls in one round trip: `await queue.send_many([fetch.s(url) for url in urls])`.
 
         Raises PublishError when the broker refused some, each with its position and reason; and what `Task.send`
-        raises, before anything is sent.
+        raises, before anything is sent. Chains, groups and chords among them make it as many round trips as they are.
         """
-        return await self._outbox.send_many([signature.call() for signature in signatures])
+        return await self._sender.send_many([signature.node for signature in signatures])
 
     def signature(self, document: Mapping[str, Any]) -> Signature[Any]:
-        """Read a signature from its dict, as `Signature.to_dict` or Celery wrote it. Raises ConfigurationError."""
-        task = self._tasks.options_of(str(document.get("task")))
-        return Signature.from_dict(document, outbox=self._outbox, task=task)
+        """Read a signature of any kind from its dict, as `to_dict` or Celery wrote it. Raises SignatureError."""
+        return Signature(read_node(document), self._sender)
 
     def result(self, task_id: str) -> AsyncResult[Any]:
         """A handle on the result of a task that was sent from anywhere."""
@@ -329,5 +334,5 @@ class AsyncQ:
         await self.worker(**options).run()
 
 
-def _make_task(definition: TaskDefinition, outbox: Outbox, app: AsyncQ) -> Task[..., Any]:
-    return (AsyncTask if definition.is_coroutine else SyncTask)(definition, outbox, app)
+def _make_task(definition: TaskDefinition, sender: CanvasSender, app: AsyncQ) -> Task[..., Any]:
+    return (AsyncTask if definition.is_coroutine else SyncTask)(definition, sender, app)

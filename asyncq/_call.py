@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypedDict, Unpack, cast
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from asyncq._definition import TaskOptions
-from asyncq.canvas import Links
+from asyncq.canvas import Links, Sending
 
-__all__ = ["NO_OPTIONS", "Call", "CallOptions", "SendOptions", "call_options"]
+__all__ = ["NO_OPTIONS", "Call", "CallOptions", "SendOptions", "call_of", "call_options"]
 
 # `Any` below: arguments and headers are the caller's.
 
@@ -97,6 +98,8 @@ class Call(Struct, frozen=True):
     task: TaskOptions | None = None
     #: Its place in a canvas; None for a call that stands alone.
     links: Links | None = None
+    #: The task by whose name it is routed, where that isn't the name of the message's own.
+    routed_as: str | None = None
 
 
 def call_options(**options: Unpack[SendOptions]) -> CallOptions:
@@ -113,3 +116,25 @@ def call_options(**options: Unpack[SendOptions]) -> CallOptions:
     if eta is not None and not isinstance(eta, datetime):
         raise TypeError(f"eta must be a datetime, not {type(eta).__name__}; countdown is for seconds")
     return read
+
+
+#: Tasks that run another one, which they name.
+_CARRIERS = frozenset({"celery.map", "celery.starmap", "celery.chunks"})
+
+
+def call_of(sending: Sending, options_of: Callable[[str], TaskOptions | None]) -> Call:
+    """The call of a message that a canvas has planned; `options_of` knows the options of the app's own tasks.
+
+    Options of Celery's that mean nothing here are left out. Raises TypeError and ValueError for values that can't be
+    meant.
+    """
+    known = {name: value for name, value in sending.options.items() if name in CallOptions.__struct_fields__}
+    options = call_options(**known, task_id=sending.task_id)
+    carried = sending.kwargs.get("task") if sending.task in _CARRIERS else None
+    if not isinstance(carried, Mapping):
+        return Call(sending.task, tuple(sending.args), sending.kwargs, options, options_of(sending.task), sending.links)
+    name = str(cast("Mapping[str, Any]", carried).get("task"))
+    task = options_of(name)
+    if task is not None:
+        task = replace(task, unique=None)  # the arguments are others
+    return Call(sending.task, tuple(sending.args), sending.kwargs, options, task, sending.links, routed_as=name)

@@ -129,6 +129,11 @@ class Client:
                     self._backend = backend
         return self._backend
 
+    async def reply_address(self) -> str | None:
+        """Where results go that are sent to this connection and kept nowhere; None where they are kept."""
+        backend = await self.backend() if self._wants_replies else None
+        return await backend.reply_address() if isinstance(backend, Replying) else None
+
     async def coordination(self) -> Coordination:
         """What clients and workers share, from the backend's server, else from the broker's.
 
@@ -198,9 +203,8 @@ class Client:
 
     async def _name_reply_address(self, publications: Sequence[Publication]) -> None:
         """Results go to this connection: it has to listen before the task may run."""
-        backend = await self.backend()
-        if isinstance(backend, Replying):
-            address = await backend.reply_address()
+        address = await self.reply_address()
+        if address is not None:
             for publication in publications:
                 if isinstance(publication.message, WireMessage):
                     publication.message.properties.reply_to = address

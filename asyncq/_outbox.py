@@ -15,7 +15,8 @@ from asyncq._middleware import Middleware, Sending, send_through
 from asyncq._portal import Portal
 from asyncq._producer import Outgoing, Producer
 from asyncq._reserving import Reservation, Wanted
-from asyncq._result import AsyncResult, ResultReader
+from asyncq._result import AsyncResult
+from asyncq._result_reader import ResultReader
 from asyncq.driver import Clock
 from asyncq.errors import AsyncqError, BrokerConnectionError, DuplicateTaskError, PublishError
 
@@ -184,7 +185,7 @@ class Outbox:
 
     def _sent(self, outgoing: Outgoing) -> AsyncResult[Any]:
         parent = current_context.get()
-        if parent is not None:
+        if parent is not None and not outgoing.is_part:  # whoever sends the whole enters it
             parent.children.append([[outgoing.task_id, None], None])
         return AsyncResult(outgoing.task_id, self._reader, ignored=outgoing.ignored)
 

@@ -38,6 +38,8 @@ class Outgoing(Struct):
     task_id: str
     #: No result will be stored.
     ignored: bool
+    #: A part of a chain, group or chord.
+    is_part: bool
     #: What must be put down before it may go out.
     claim: Claim | None = None
 
@@ -63,7 +65,8 @@ class Producer:
 
     def __init__(self, settings: Settings, environment: Environment) -> None:
         """Raises ConfigurationError for queues and routes that can't be read."""
-        self._settings = settings
+        #: What messages are made by.
+        self.settings: Settings = settings
         self._environment = environment
         self.queues: QueueTable = QueueTable(settings)
         self._router = Router(settings.routes)
@@ -74,8 +77,8 @@ class Producer:
         self.publish_timeout: float = settings.network_timeout
         #: Makes a task's id.
         self.new_id: Callable[[], str] = environment.new_id
-        # Names this process as the sender; only the `rpc://` backend reads it, but Celery sends it always.
-        self._reply_to = environment.new_id()
+        #: Names this process as the sender; only the `rpc://` backend reads it, but Celery sends it always.
+        self.reply_to: str = environment.new_id()
         self._origin = f"gen{os.getpid()}@{socket.gethostname()}"
 
     def prepare(self, call: Call) -> Outgoing:
@@ -90,7 +93,7 @@ class Producer:
         parent = current_context.get()
         properties = Properties(
             correlation_id=task_id,
-            reply_to=self._reply_to,
+            reply_to=self.reply_to,
             priority=plan.priority,
             message_group_id=options.message_group_id,
             message_deduplication_id=options.message_deduplication_id,
@@ -131,13 +134,17 @@ class Producer:
             task=call.name,
             task_id=task_id,
             ignored=plan.ignore_result is True,
+            is_part=_is_part(call),
             claim=claim,
         )
 
     def _claim(self, call: Call, message: TaskMessage) -> Claim | None:
         rule = None if call.task is None else call.task.unique
         key = call.options.idempotency_key
+        # What counts on this call waits for this one, and not for another of its kind.
         if key is not None:
+            if _is_part(call):
+                raise ConfigurationError(f"{call.name} takes no idempotency_key as a part of a chain, group or chord")
             if rule is not None:
                 # Two claims cannot be put down in one step, and whose handle would a send get that loses both?
                 raise ConfigurationError(
@@ -145,7 +152,7 @@ class Producer:
                     "which arguments two sends within a day are the same"
                 )
             return claim_of_idempotency_key(call.name, key)
-        if rule is None:
+        if rule is None or _is_part(call):
             return None
         now = self._environment.clock.wall()
         delay = 0.0 if message.eta is None else max(0.0, message.eta.timestamp() - now)
@@ -165,11 +172,11 @@ class Producer:
             raise ConfigurationError(
                 f"task {call.name!r} is in no module that a worker could import: put it into a file, or give it a name="
             )
-        said, task, settings = call.options, call.task, self._settings
+        said, task, settings = call.options, call.task, self.settings
         queue_name = said.queue or (task.queue if task else None)
         route = _EMPTY_ROUTE
         if queue_name is None:
-            route = self._router.route(RoutedCall(call.name, call.args, call.kwargs, said.given()))
+            route = self._router.route(RoutedCall(call.routed_as or call.name, call.args, call.kwargs, said.given()))
             queue_name = route.queue
         queue = self.queues.default if queue_name is None else self.queues[queue_name]
         exchange, routing_key = publish_target(
@@ -206,6 +213,10 @@ class Producer:
                 message.expires = datetime.fromtimestamp(now + seconds, self._timezone)
             left = message.expires.timestamp() - now
             message.properties.expiration = str(max(0, round(left * 1000)))
+
+
+def _is_part(call: Call) -> bool:
+    return call.links is not None and not call.links.stand_alone
 
 
 def _link(message: TaskMessage, links: Links) -> None:

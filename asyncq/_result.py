@@ -1,164 +1,28 @@
-"""What became of a task, for those who sent it."""
+"""What became of tasks, for those who sent them."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
-from datetime import datetime
-from typing import Any, Generic, Literal, TypeVar, overload
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any, Generic, Literal, TypeVar, cast, overload
 
-from msgspec import Struct
+from asyncq._result_reader import ResultReader, TaskState
+from asyncq.canvas import ResultTree
+from asyncq.errors import ResultTimeout
 
-from asyncq._client import Clients, NoBackend
-from asyncq._portal import Portal
-from asyncq._revoking import Revocation, keep_revocation
-from asyncq._settings import Settings
-from asyncq.driver import Clock, Environment, StoredResult
-from asyncq.errors import DecodeError, ResultTimeout, TaskRevokedError
-from asyncq.protocol import (
-    READY_STATES,
-    ExceptionRegistry,
-    Limits,
-    ResultRecord,
-    decode_result,
-    describe_exception,
-    encode_result,
-)
+__all__ = ["AsyncResult", "GroupResult", "result_from"]
 
-__all__ = ["AsyncResult", "ResultReader", "TaskState", "revoked_record"]
-
+T = TypeVar("T")
+R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
 # `Any` below: a record holds whatever a task returned.
 
-
-class TaskState(Struct, frozen=True, kw_only=True):
-    """A task's state at one moment."""
-
-    #: `PENDING` (nothing is known), `STARTED`, `RETRY`, `SUCCESS`, `FAILURE`, `REVOKED`, or a state of the task's own.
-    status: str
-    #: The value of SUCCESS; the exception of FAILURE, RETRY and REVOKED; the meta of any other state.
-    info: Any = None
-    #: Text of the worker's traceback.
-    traceback: str | None = None
-
-    @property
-    def ready(self) -> bool:
-        """The state is final."""
-        return self.status in READY_STATES
-
-
-_PENDING = TaskState(status="PENDING")
-_WITH_EXCEPTION = frozenset({"FAILURE", "RETRY", "REVOKED"})
-
-
-class ResultReader:
-    """One app's way of reading results."""
-
-    def __init__(
-        self,
-        clients: Clients,
-        portal: Portal,
-        exceptions: Iterable[type[Exception]],
-        environment: Environment,
-        settings: Settings,
-    ) -> None:
-        self._clients = clients
-        self._environment = environment
-        self._registry = ExceptionRegistry(exceptions)
-        self.portal: Portal = portal
-        self.configure(settings)
-
-    def configure(self, settings: Settings) -> None:
-        """Read and write as these settings say."""
-        self._settings: Settings = settings
-        self._limits: Limits = settings.limits
-        accept = settings.accept_content if settings.result_accept_content is None else settings.result_accept_content
-        self._accept: tuple[str, ...] = tuple({*accept, settings.result_serializer})
-
-    async def state(self, task_id: str) -> TaskState:
-        """The state now. Raises ConfigurationError without a backend, BackendError, DecodeError."""
-        backend = await self._clients.current().backend()
-        (record,) = await backend.get([task_id])
-        return _PENDING if record is None else self._read(record)
-
-    async def states(self, task_id: str) -> AsyncGenerator[TaskState]:
-        """The state now, where one is known, then each change, up to the final one."""
-        backend = await self._clients.current().backend()
-        async with backend.watch([task_id]) as changes:
-            async for _, record in changes:
-                state = self._read(record)
-                yield state
-                if state.ready:
-                    return
-
-    async def final_state(self, task_id: str) -> TaskState:
-        """The final state, as soon as there is one."""
-        backend = await self._clients.current().backend()
-        async with backend.watch([task_id]) as changes:
-            async for _, record in changes:
-                state = self._read(record)
-                if state.ready:
-                    return state
-        raise AssertionError("a watch doesn't end by itself")
-
-    async def forget(self, task_id: str) -> None:
-        """Delete the record."""
-        await (await self._clients.current().backend()).forget([task_id])
-
-    async def ended(self, task_ids: Sequence[str]) -> set[str]:
-        """Which of these have a final state; none where results are kept nowhere."""
-        try:
-            backend = await self._clients.current().backend()
-        except NoBackend:
-            return set()
-        records = zip(task_ids, await backend.get(task_ids), strict=True)
-        return {task_id for task_id, record in records if record is not None and self._is_final(record)}
-
-    def _is_final(self, raw: bytes) -> bool:
-        try:
-            return self._read(raw).ready
-        except DecodeError:  # another program's, of which nobody can say
-            return False
-
-    async def revoke(self, task_id: str, *, terminate: bool) -> None:
-        """Keep a revocation, and tell those who wait where a worker may not do so for long."""
-        client = self._clients.current()
-        coordination = await client.coordination()
-        revocation = Revocation(task_id, terminate=terminate)
-        await keep_revocation(coordination, revocation, new_id=self._environment.new_id)
-        try:
-            backend = await client.backend()
-        except NoBackend:
-            return
-        (record,) = await backend.get([task_id])
-        status = "PENDING" if record is None else self._read(record).status
-        # A task in either state may be running all the same, if it tracks no start. Terminated, it ends as this says;
-        # otherwise the worker that meets its message says it.
-        if terminate and status in {"PENDING", "RETRY"}:
-            await backend.store([revoked_record(task_id, self._settings, self._environment.clock)])
-
-    def _read(self, raw: bytes) -> TaskState:
-        record: ResultRecord = decode_result(raw, limits=self._limits, accept=self._accept)
-        # Other programs' workers store a traceback that is no text, or the exception of a RETRY as null.
-        traceback: object = record.traceback
-        text = traceback if isinstance(traceback, str) else None
-        info = record.result
-        if record.status in _WITH_EXCEPTION and (info is not None or record.status != "RETRY"):
-            info = self._registry.revive(info, traceback=text)
-        return TaskState(status=record.status, info=info, traceback=text)
-
-
-def revoked_record(task_id: str, settings: Settings, clock: Clock) -> StoredResult:
-    """What is stored of a task that nobody will run, where no worker is to say so."""
-    record = ResultRecord(
-        task_id=task_id,
-        status="REVOKED",
-        result=describe_exception(TaskRevokedError("revoked")),
-        date_done=datetime.fromtimestamp(clock.wall(), settings.tzinfo),
-    )
-    raw = encode_result(record, serializer=settings.result_serializer, compression=settings.result_compression)
-    return StoredResult(task_id=task_id, record=raw, status="REVOKED", expires=settings.result_expires)
+#: Steps before a chain's last one whose end is waited for, too: of those before them FAILURE is found in the last one's
+#: own record, while a revocation goes unseen.
+_MOST_PARENTS = 100
 
 
 class AsyncResult(Generic[R_co]):
@@ -167,13 +31,24 @@ class AsyncResult(Generic[R_co]):
     Every method that asks the backend raises ConfigurationError where results are kept nowhere, and BackendError.
     """
 
-    __slots__ = ("_ignored", "_reader", "duplicate", "task_id")
+    __slots__ = ("_ignored", "_reader", "duplicate", "parent", "task_id")
 
-    def __init__(self, task_id: str, reader: ResultReader, *, ignored: bool = False, duplicate: bool = False) -> None:
+    def __init__(
+        self,
+        task_id: str,
+        reader: ResultReader,
+        *,
+        ignored: bool = False,
+        duplicate: bool = False,
+        parent: AsyncResult[Any] | None = None,
+    ) -> None:
         #: The task's id.
         self.task_id: str = task_id
         #: Nothing was sent: the task is unique (or its idempotency key was used), and this is the one that was there.
         self.duplicate: bool = duplicate
+        #: What comes before it, of what was sent with it: a chain's step before, a chord's header. Headers that were
+        #: made while they were sent are not known.
+        self.parent: AsyncResult[Any] | None = parent
         self._reader = reader
         self._ignored = ignored
 
@@ -198,14 +73,8 @@ class AsyncResult(Generic[R_co]):
         """
         if self._ignored:
             return None  # type: ignore[return-value]  # the caller asked for no result
-        scope = asyncio.timeout(timeout)
-        try:
-            async with scope:
-                state = await self._reader.final_state(self.task_id)
-        except TimeoutError:
-            if not scope.expired():
-                raise
-            raise ResultTimeout(f"task {self.task_id} has not ended within {timeout:g} seconds") from None
+        final = self._reader.final_state(self.task_id, self._steps_before())
+        state = await _within(timeout, final, f"task {self.task_id} has not ended")
         if propagate and isinstance(state.info, Exception) and state.status != "SUCCESS":
             raise state.info
         return state.info
@@ -244,7 +113,7 @@ class AsyncResult(Generic[R_co]):
 
     async def forget(self) -> None:
         """Delete what is stored of the task's result."""
-        await self._reader.forget(self.task_id)
+        await self._reader.forget([self.task_id])
 
     async def revoke(self, *, terminate: bool = False) -> None:
         """Ask that the task shall not run: REVOKED instead, whether it is queued, parked or comes back for a retry.
@@ -258,9 +127,242 @@ class AsyncResult(Generic[R_co]):
         """
         await self._reader.revoke(self.task_id, terminate=terminate)
 
+    async def children(self) -> list[AsyncResult[Any]]:
+        """What the task has sent while it ran, and what followed it, as far as its record tells."""
+        return [each for each in map(self._child, await self._reader.children(self.task_id)) if each is not None]
+
+    def _leaves(self) -> Iterator[AsyncResult[Any]]:
+        """The results of tasks that it is made of."""
+        yield self
+
+    def _value(self, states: Mapping[str, TaskState]) -> Any:
+        """What came out of it."""
+        return states[self.task_id].info
+
+    def _child(self, found: object) -> AsyncResult[Any] | None:
+        """A record may have been written by anybody; and that of a retry lists the task itself."""
+        tree = _read_tuple(found)
+        return None if tree is None or tree.id == self.task_id else result_from(tree, self._reader)
+
+    def _steps_before(self) -> list[str]:
+        """Tasks of the same chain: when one fails or is revoked this one never runs."""
+        steps: list[str] = []
+        step = self.parent
+        while step is not None and len(steps) < _MOST_PARENTS:
+            if not isinstance(step, GroupResult):  # a chord may live with what has failed in its header
+                steps.append(step.task_id)
+            step = step.parent
+        return steps
+
     def __aiter__(self) -> AsyncIterator[TaskState]:
         """Each change of state until the final one, which comes last: `async for state in result`.
 
         Of several changes in a row the last alone may be seen.
         """
+        return self._states()
+
+    def _states(self) -> AsyncGenerator[TaskState]:
         return self._reader.states(self.task_id)
+
+
+class GroupResult(AsyncResult[list[R]], Generic[R]):
+    """A handle on the results of a group. `task_id` is the group's own id, under which nothing is stored."""
+
+    __slots__ = ("results",)
+
+    def __init__(
+        self,
+        group_id: str,
+        results: Sequence[AsyncResult[R]],
+        reader: ResultReader,
+        *,
+        parent: AsyncResult[Any] | None = None,
+    ) -> None:
+        super().__init__(group_id, reader, parent=parent)
+        #: The members' results, in order; one of them may be a group's again.
+        self.results: tuple[AsyncResult[R], ...] = tuple(results)
+
+    def __repr__(self) -> str:
+        return f"<GroupResult {self.task_id} of {len(self)}>"
+
+    def __len__(self) -> int:
+        return len(self.results)
+
+    @overload
+    async def get(self, timeout: float | None = None, *, propagate: Literal[True] = True) -> list[R]: ...
+    @overload
+    async def get(self, timeout: float | None = None, *, propagate: bool) -> list[R] | Exception: ...
+    async def get(self, timeout: float | None = None, *, propagate: bool = True) -> list[R] | Exception:
+        """Wait for all members and return their values, in order; raise what a member raises as soon as it has failed.
+
+        `timeout` is in seconds: ResultTimeout when they are over. With `propagate=False` that exception is returned.
+        """
+        state = await _within(timeout, self._final_state(), f"group {self.task_id} has not ended")
+        if propagate and isinstance(state.info, Exception):
+            raise state.info
+        return state.info
+
+    @overload
+    async def join(self, timeout: float | None = None, *, propagate: Literal[True] = True) -> list[R]: ...
+    @overload
+    async def join(self, timeout: float | None = None, *, propagate: bool) -> list[R | Exception]: ...
+    async def join(self, timeout: float | None = None, *, propagate: bool = True) -> Any:
+        """As `get`; with `propagate=False` wait for all, with exceptions in place of values."""
+        if propagate:
+            return await self.get(timeout)
+        states = await _within(timeout, self._all_states(), f"group {self.task_id} has not ended")
+        return self._arranged(states)
+
+    async def as_completed(self) -> AsyncGenerator[AsyncResult[R]]:
+        """Each member's result when it has ended, whichever way: `async for result in results.as_completed()`."""
+        members = {leaf.task_id: member for member in self.results for leaf in member._leaves()}
+        left = Counter(members.values())
+        async with aclosing(self._ended()) as ended:
+            async for task_id, _ in ended:
+                member = members[task_id]
+                left[member] -= 1
+                if not left[member]:
+                    yield member
+
+    async def state(self) -> TaskState:
+        """`SUCCESS` with the values when all have succeeded; `FAILURE` with its exception when one has failed; else
+        `STARTED` when one is known to have begun, or `PENDING`.
+        """
+        return self._as_one(await self._known())
+
+    async def ready(self) -> bool:
+        """All have ended, whichever way."""
+        return all(state.ready for state in (await self._known()).values())
+
+    async def successful(self) -> bool:
+        """All have succeeded."""
+        return (await self.state()).status == "SUCCESS"
+
+    async def failed(self) -> bool:
+        """One has failed, or was revoked."""
+        return (await self.state()).status == "FAILURE"
+
+    async def completed_count(self) -> int:
+        """How many have succeeded, those of groups among them one by one."""
+        return sum(state.status == "SUCCESS" for state in (await self._known()).values())
+
+    async def children(self) -> list[AsyncResult[Any]]:
+        """The members' results."""
+        return list(self.results)
+
+    async def forget(self) -> None:
+        """Delete what is stored of the members' results."""
+        await self._reader.forget(self._ids())
+
+    async def revoke(self, *, terminate: bool = False) -> None:
+        """Ask that none of the members shall run, as `AsyncResult.revoke` does of one."""
+        for task_id in self._ids():
+            await self._reader.revoke(task_id, terminate=terminate)
+
+    async def _states(self) -> AsyncGenerator[TaskState]:
+        """The group's state, and each change of it, up to the final one."""
+        known = await self._known()
+        seen = self._as_one(known)
+        yield seen
+        async with aclosing(self._reader.changes(self._ids())) as changes:
+            while not seen.ready:
+                task_id, state = await anext(changes)
+                if state.status == known[task_id].status:
+                    continue
+                known[task_id] = state
+                state = self._as_one(known)
+                if state.status != seen.status:
+                    seen = state
+                    yield seen
+
+    def _leaves(self) -> Iterator[AsyncResult[Any]]:
+        for result in self.results:
+            yield from result._leaves()
+
+    def _ids(self) -> list[str]:
+        return [leaf.task_id for leaf in self._leaves()]
+
+    async def _known(self) -> dict[str, TaskState]:
+        ids = self._ids()
+        return dict(zip(ids, await self._reader.many(ids), strict=True)) if ids else {}
+
+    async def _ended(self) -> AsyncGenerator[tuple[str, TaskState]]:
+        """Each task's final state, when it is there."""
+        waiting = set(self._ids())
+        async with aclosing(self._reader.changes(list(waiting))) as changes:
+            while waiting:
+                task_id, state = await anext(changes)
+                if state.ready and task_id in waiting:
+                    waiting.remove(task_id)
+                    yield task_id, state
+
+    async def _all_states(self) -> dict[str, TaskState]:
+        return {task_id: state async for task_id, state in self._ended()}
+
+    async def _final_state(self) -> TaskState:
+        ended: dict[str, TaskState] = {}
+        async with aclosing(self._ended()) as each:
+            async for task_id, state in each:
+                if state.status != "SUCCESS":
+                    return state
+                ended[task_id] = state
+        return self._as_one(ended)
+
+    def _as_one(self, states: Mapping[str, TaskState]) -> TaskState:
+        for state in states.values():
+            if state.ready and state.status != "SUCCESS":
+                return TaskState(status="FAILURE", info=state.info, traceback=state.traceback)
+        if all(state.ready for state in states.values()):
+            return TaskState(status="SUCCESS", info=self._arranged(states))
+        begun = any(state.status != "PENDING" for state in states.values())
+        return TaskState(status="STARTED" if begun else "PENDING")
+
+    def _arranged(self, states: Mapping[str, TaskState]) -> list[Any]:
+        """What came out of the members, a list for each group among them."""
+        return [each._value(states) for each in self.results]
+
+    def _value(self, states: Mapping[str, TaskState]) -> Any:
+        return self._arranged(states)
+
+
+def result_from(tree: ResultTree, reader: ResultReader) -> AsyncResult[Any]:
+    """A handle on what a canvas will have for results."""
+    line = [tree]
+    while line[-1].parent is not None:  # no recursion: chains may be long
+        line.append(line[-1].parent)
+    result = _handle(line.pop(), reader, None)
+    while line:
+        result = _handle(line.pop(), reader, result)
+    return result
+
+
+def _handle(tree: ResultTree, reader: ResultReader, parent: AsyncResult[Any] | None) -> AsyncResult[Any]:
+    if tree.members is None:
+        return AsyncResult(tree.id, reader, parent=parent)
+    members = [result_from(member, reader) for member in tree.members]
+    return GroupResult(tree.id, members, reader, parent=parent)
+
+
+def _read_tuple(found: object) -> ResultTree | None:
+    """Celery's form of a result, `[[id, parent], members]` (results.md, 6); None for anything else."""
+    match cast("Any", found):
+        case [[str() as own_id, parent], members]:
+            before = _read_tuple(parent)
+            if not isinstance(members, list):
+                return ResultTree(own_id, None, before)
+            children = map(_read_tuple, cast("list[object]", members))
+            return ResultTree(own_id, [each for each in children if each is not None], before)
+        case _:
+            return None
+
+
+async def _within(timeout: float | None, waiting: Awaitable[T], otherwise: str) -> T:
+    """Raises ResultTimeout when the time, in seconds, is over."""
+    scope = asyncio.timeout(timeout)
+    try:
+        async with scope:
+            return await waiting
+    except TimeoutError:
+        if not scope.expired():
+            raise
+        raise ResultTimeout(f"{otherwise} within {timeout:g} seconds") from None

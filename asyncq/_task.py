@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, Unpack, cast, overload
 
 from asyncq._call import NO_OPTIONS, Call, CallOptions, SendOptions, call_options
+from asyncq._canvas_sending import CanvasSender
+from asyncq._combining import grouped
 from asyncq._context import Context
 from asyncq._definition import TaskDefinition
-from asyncq._outbox import Outbox
 from asyncq._result import AsyncResult
-from asyncq._signature import Signature, Step
+from asyncq._signature import Group, Signature, Step
+from asyncq.canvas import TaskNode
 
 if TYPE_CHECKING:
     from asyncq._app import AsyncQ
@@ -29,10 +32,11 @@ A = TypeVar("A")
 class _Sendable(Generic[P, R]):
     """The ways of sending, for a task and for a task with options."""
 
-    def __init__(self, definition: TaskDefinition, outbox: Outbox, options: CallOptions) -> None:
+    def __init__(self, definition: TaskDefinition, sender: CanvasSender, options: CallOptions) -> None:
         #: Name, function and options, as workers have them.
         self.definition: TaskDefinition = definition
-        self._outbox = outbox
+        self._sender = sender
+        self._outbox = sender.outbox
         self._options = options
 
     async def send(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
@@ -66,21 +70,48 @@ class _Sendable(Generic[P, R]):
         """The call as data, which takes no argument from the step before it."""
         return self._signature(args, kwargs, immutable=True)
 
+    def map(self: _Sendable[Concatenate[A, ...], R], items: Iterable[A]) -> Signature[list[R]]:
+        """One message for all: the worker calls the function for each item, one after the other.
+
+        Nothing is stored, retried or limited item by item.
+        """
+        return Signature(self._carried("celery.map", list(items)), self._sender)
+
+    def starmap(self, items: Iterable[Sequence[Any]]) -> Signature[list[R]]:
+        """As `map`, with several arguments an item."""
+        return Signature(self._carried("celery.starmap", [list(item) for item in items]), self._sender)
+
+    def chunks(self, items: Iterable[Sequence[Any]], size: int) -> Group[list[R]]:
+        """A group of starmaps, each for at most `size` items. Raises ValueError for a size below 1."""
+        if size < 1:
+            raise ValueError(f"a chunk holds at least one item, not {size}")
+        each = (list(item) for item in items)
+        chunks = iter(lambda: list(islice(each, size)), list[Any]())
+        return Group(grouped(self._carried("celery.starmap", chunk) for chunk in chunks), self._sender)
+
+    def _carried(self, carrier: str, items: list[Any]) -> TaskNode:
+        """The call of a task that calls this one."""
+        inner = TaskNode(task=self.definition.name)
+        return TaskNode(
+            task=carrier,
+            kwargs={"task": inner.to_dict(), "it": items},
+            options=self._options.given(),
+            immutable=True,
+        )
+
     def _call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
         definition = self.definition
         return Call(definition.name, args, kwargs, self._options, definition.options)
 
     def _signature(self, args: Sequence[Any], kwargs: Mapping[str, Any], *, immutable: bool) -> Signature[Any]:
-        definition = self.definition
-        return Signature(
-            definition.name,
-            args,
-            kwargs,
-            self._options.given(),
+        node = TaskNode(
+            task=self.definition.name,
+            args=list(args),
+            kwargs=dict(kwargs),
+            options=self._options.given(),
             immutable=immutable,
-            outbox=self._outbox,
-            task=definition.options,
         )
+        return Signature(node, self._sender)
 
 
 class BoundTask(_Sendable[P, R]):
@@ -93,8 +124,8 @@ class BoundTask(_Sendable[P, R]):
 class Task(_Sendable[P, R]):
     """A task that this app declares. Made by `@queue.task`."""
 
-    def __init__(self, definition: TaskDefinition, outbox: Outbox, app: AsyncQ) -> None:
-        super().__init__(definition, outbox, NO_OPTIONS)
+    def __init__(self, definition: TaskDefinition, sender: CanvasSender, app: AsyncQ) -> None:
+        super().__init__(definition, sender, NO_OPTIONS)
         #: The app that declares it.
         self.app: AsyncQ = app
         functools.update_wrapper(cast("Callable[..., Any]", self), definition.fn)
@@ -109,7 +140,7 @@ class Task(_Sendable[P, R]):
 
     def options(self, **options: Unpack[SendOptions]) -> BoundTask[P, R]:
         """The task with options for the calls that follow. Raises TypeError, ValueError."""
-        return BoundTask(self.definition, self._outbox, call_options(**options))
+        return BoundTask(self.definition, self._sender, call_options(**options))
 
     async def apply_async(
         self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Unpack[SendOptions]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeAlias, cast
+from typing import Any, ClassVar, TypeAlias, cast
 
 from msgspec import Struct, field
 
@@ -39,9 +39,11 @@ class ChainNode(Struct, kw_only=True):
     args: list[Any] = field(default_factory=list[Any])
     options: dict[str, Any] = field(default_factory=dict[str, Any])
     immutable: bool = False
+    #: Its name in messages.
+    task: ClassVar[str] = _CHAIN
 
     def to_dict(self) -> dict[str, Any]:
-        return _document(_CHAIN, self.args, {"tasks": [each.to_dict() for each in self.tasks]}, self, "chain")
+        return _document(self.task, self.args, {"tasks": [each.to_dict() for each in self.tasks]}, self, "chain")
 
 
 class GroupNode(Struct, kw_only=True):
@@ -51,9 +53,11 @@ class GroupNode(Struct, kw_only=True):
     args: list[Any] = field(default_factory=list[Any])
     options: dict[str, Any] = field(default_factory=dict[str, Any])
     immutable: bool = False
+    #: Its name in messages.
+    task: ClassVar[str] = _GROUP
 
     def to_dict(self) -> dict[str, Any]:
-        return _document(_GROUP, self.args, {"tasks": [each.to_dict() for each in self.tasks]}, self, "group")
+        return _document(self.task, self.args, {"tasks": [each.to_dict() for each in self.tasks]}, self, "group")
 
 
 class ChordNode(Struct, kw_only=True):
@@ -66,6 +70,8 @@ class ChordNode(Struct, kw_only=True):
     kwargs: dict[str, Any] = field(default_factory=dict[str, Any])
     options: dict[str, Any] = field(default_factory=dict[str, Any])
     immutable: bool = False
+    #: Its name in messages.
+    task: ClassVar[str] = _CHORD
 
     def to_dict(self) -> dict[str, Any]:
         """Frozen, the header is a group's dict, which holds the group's id; else a list, as Celery has it."""
@@ -75,7 +81,7 @@ class ChordNode(Struct, kw_only=True):
             "header": header if self.header.options else header["kwargs"]["tasks"],
             "body": None if self.body is None else self.body.to_dict(),
         }
-        return _document(_CHORD, self.args, kwargs, self, "chord")
+        return _document(self.task, self.args, kwargs, self, "chord")
 
 
 Node: TypeAlias = TaskNode | ChainNode | GroupNode | ChordNode

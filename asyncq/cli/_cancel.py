@@ -52,7 +52,7 @@ async def _cancel(
     from asyncq._clock import SystemClock
     from asyncq._coordination import coordination_of
     from asyncq._operating import withdraw
-    from asyncq._result import revoked_record
+    from asyncq._result_reader import revoked_record
 
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(queue)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from app.kit import messages
-from asyncq import AsyncQ, ConfigurationError, Signature
+from asyncq import AsyncQ, Signature, SignatureError
 from asyncq.protocol import dumps
 
 
@@ -77,14 +77,20 @@ async def test_a_signature_that_celery_captured(queue: AsyncQ) -> None:
     assert message.task == "proj.add"
 
 
-async def test_what_it_cannot_send_it_says(queue: AsyncQ) -> None:
-    with pytest.raises(ConfigurationError, match="of the kind 'chain'"):
+def test_what_it_cannot_read_it_says(queue: AsyncQ) -> None:
+    with pytest.raises(SignatureError, match=r"celery\.chain must have a list of tasks"):
         queue.signature({"task": "celery.chain", "subtask_type": "chain"})
-    with pytest.raises(ConfigurationError, match="must name its task"):
+    with pytest.raises(SignatureError, match="must name its task"):
         queue.signature({"args": []})
-    linked = queue.signature({"task": "shop.add", "options": {"link": [{"task": "x"}], "chord": {"task": "y"}}})
-    with pytest.raises(ConfigurationError, match="does not send: chord, link"):
+
+
+async def test_links_of_a_call_travel_with_it(queue: AsyncQ) -> None:
+    after = {"task": "x", "args": [], "kwargs": {}, "options": {}, "subtask_type": None, "immutable": False}
+    linked = queue.signature({"task": "shop.add", "options": {"link": [after], "chord": after}})
+    async with queue:
         await linked.send()
+        (message,) = await messages(queue)
+    assert (message.callbacks, message.errbacks, message.chord) == ([after], None, after)
 
 
 def test_it_can_be_an_argument(queue: AsyncQ) -> None:

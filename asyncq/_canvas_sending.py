@@ -1,0 +1,196 @@
+"""Sends signatures: a call as it is, a workflow as the messages that start it, planned while they go out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from msgspec.structs import replace
+
+from asyncq._call import Call, call_of
+from asyncq._client import Client, Clients, NoBackend
+from asyncq._context import Context, current_context
+from asyncq._definition import TaskOptions
+from asyncq._outbox import Outbox
+from asyncq._portal import Portal
+from asyncq._result import AsyncResult, result_from
+from asyncq._result_reader import ResultReader
+from asyncq._settings import Settings
+from asyncq.canvas import (
+    ChainNode,
+    GroupNode,
+    Node,
+    Opening,
+    Planner,
+    ResultTree,
+    Sending,
+    Step,
+    TaskNode,
+    has_chord,
+    members_of,
+    result_of,
+)
+from asyncq.driver import ChordOpening, Chords, Joining
+from asyncq.errors import ConfigurationError, SignatureError
+from asyncq.protocol import SavedGroup, encode_group
+
+__all__ = ["CanvasSender", "chord_opening"]
+
+# `Any` below: what a task returns is known to its `Task`, not here.
+
+#: Messages that go to the broker in one call.
+_MOST_AT_ONCE = 1000
+
+
+class CanvasSender:
+    """One app's way out for signatures of every kind."""
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        clients: Clients,
+        portal: Portal,
+        reader: ResultReader,
+        options_of: Callable[[str], TaskOptions | None],
+    ) -> None:
+        self.outbox: Outbox = outbox
+        self._clients = clients
+        self._portal = portal
+        self._reader = reader
+        self._options_of = options_of
+
+    async def send(self, node: Node) -> Any:
+        """Send it, and return a handle on its result. Raises what `Signature.send` raises."""
+        return await self._send(node, current_context.get())
+
+    def send_sync(self, node: Node) -> Any:
+        """`send` for sync code. Raises RuntimeError in a thread whose event loop runs."""
+        return self._portal.call(self._send, node, current_context.get(), instead="await ….send()")
+
+    async def send_many(self, nodes: Sequence[Node]) -> list[AsyncResult[Any]]:
+        """Send several, those that are calls of one task in one round trip."""
+        if not all(isinstance(node, TaskNode) for node in nodes):
+            return [await self.send(node) for node in nodes]
+        planner = await self._planner(self._clients.current(), current_context.get(), None)
+        return await self.outbox.send_many([call for node in nodes for call in self._calls(planner.plan(node))])
+
+    async def _send(self, node: Node, parent: Context | None) -> AsyncResult[Any]:
+        client = self._clients.current()
+        chords = await self._chords(client, node)
+        planner = await self._planner(client, parent, chords)
+        frozen = planner.freeze(node)
+        if isinstance(frozen, TaskNode):
+            (call,) = self._calls(planner.plan(frozen))
+            return await self.outbox.send(call)
+        if isinstance(frozen, ChainNode) and not frozen.tasks:
+            raise SignatureError("a chain without steps can't be sent")
+        if isinstance(frozen, GroupNode) and not isinstance(frozen.tasks, list):
+            members: list[ResultTree] = []
+            tree = ResultTree(frozen.options["task_id"], members)
+            frozen = replace(frozen, tasks=_noted(frozen.tasks, members))
+        else:
+            tree = result_of(frozen)
+        await self._publish(planner.plan(frozen), chords)
+        if parent is not None:
+            parent.children.append(_result_tuple(tree))
+        return result_from(tree, self._reader)
+
+    async def _publish(self, steps: Iterator[Step], chords: Chords | None) -> None:
+        """In batches, each behind the openings of the chords that it may complete."""
+        openings: list[ChordOpening] = []
+        batch: list[Call] = []
+        for step in steps:
+            if isinstance(step, Opening):
+                openings.append(chord_opening(step, self.outbox.producer.settings))
+            else:
+                batch.append(call_of(step, self._options_of))
+            if len(batch) == _MOST_AT_ONCE:
+                await self._flush(openings, batch, chords)
+                openings, batch = [], []
+        await self._flush(openings, batch, chords)
+
+    async def _flush(self, openings: list[ChordOpening], batch: list[Call], chords: Chords | None) -> None:
+        if openings:
+            if chords is None:  # of a group that is made as it is sent
+                raise ConfigurationError(_CANNOT_JOIN.format("the result backend"))
+            await chords.open(openings)
+        if batch:
+            await self.outbox.send_many(batch)
+
+    def _calls(self, steps: Iterator[Step]) -> list[Call]:
+        """Of what holds no chord."""
+        return [call_of(step, self._options_of) for step in steps if isinstance(step, Sending)]
+
+    async def _planner(self, client: Client, parent: Context | None, chords: Chords | None) -> Planner:
+        producer = self.outbox.producer
+        return Planner(
+            new_id=producer.new_id,
+            reply_to=await client.reply_address() or producer.reply_to,
+            parent_id=None if parent is None else parent.task_id,
+            root_id=None if parent is None else parent.root_id or parent.task_id,
+            saves_headers=chords is not None and chords.saves_headers,
+        )
+
+    async def _chords(self, client: Client, node: Node) -> Chords | None:
+        """What brings the parts of its chords together; None where there are none. Raises ConfigurationError."""
+        may_have_some = isinstance(node, GroupNode) and not isinstance(node.tasks, list)
+        has_some = has_chord(node)
+        if not has_some and not may_have_some:
+            return None
+        try:
+            backend = await client.backend()
+        except NoBackend:
+            backend, name = None, "an app without a result backend"
+        else:
+            name = backend.address
+        if isinstance(backend, Joining):
+            return backend.chords
+        if has_some:
+            raise ConfigurationError(_CANNOT_JOIN.format(name))
+        return None
+
+
+_CANNOT_JOIN = (
+    "a chord (a group that something follows) needs a result backend that brings its parts together, which {} "
+    "doesn't: AsyncQ(…, backend=…) takes redis://, sqlite://, memory:// or dynamodb://"
+)
+
+
+def chord_opening(opening: Opening, settings: Settings) -> ChordOpening:
+    """What the backend is told of a chord."""
+    saved = None
+    if opening.members is not None:
+        group = SavedGroup(group_id=opening.group_id, members=[_saved(each) for each in opening.members])
+        saved = encode_group(
+            group,
+            serializer=settings.result_serializer,
+            compression=settings.result_compression,
+            limits=settings.limits,
+        )
+    expires = settings.result_expires
+    return ChordOpening(group_id=opening.group_id, size=opening.size, saved=saved, expires=expires)
+
+
+def _saved(tree: ResultTree) -> str | SavedGroup:
+    if tree.members is None:
+        return tree.id
+    return SavedGroup(group_id=tree.id, members=[_saved(each) for each in tree.members])
+
+
+def _noted(members: Iterable[Node], results: list[ResultTree]) -> Iterator[Node]:
+    """The same members, their results written down as they pass."""
+    for member in members:
+        results += members_of([member])
+        yield member
+
+
+#: Steps before the last that a child's result tuple names: each is two levels deeper than the next, and decoders have
+#: their bounds.
+_MOST_PARENTS = 16
+
+
+def _result_tuple(tree: ResultTree, parents: int = _MOST_PARENTS) -> list[Any]:
+    """Celery's form of a result in a task's children (results.md, 6)."""
+    parent = None if tree.parent is None or not parents else _result_tuple(tree.parent, parents - 1)
+    members = None if tree.members is None else [_result_tuple(each, 0) for each in tree.members]
+    return [[tree.id, parent], members]

@@ -1,0 +1,181 @@
+"""What is made of several calls: chains, groups, chords (canvas.md, 1 to 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain as joined
+from itertools import islice
+from typing import Any, Generic, Literal, TypeVar, cast, overload
+
+from msgspec.structs import replace
+
+from asyncq._canvas_sending import CanvasSender
+from asyncq._combining import chained, grouped
+from asyncq._signature import Group, Signature, Step
+from asyncq.canvas import ChordNode, GroupNode, Node
+
+__all__ = ["ChordHeader", "chain", "chord", "group"]
+
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+D = TypeVar("D")
+R = TypeVar("R")
+S = TypeVar("S")
+
+# `Any` below: steps and members of whatever types, where there are more of them than overloads.
+
+#: The header of a chord's body that says what to do about members that failed.
+CHORD_HEADER = "asyncq-chord"
+
+
+@overload
+def chain(first: Signature[A], /) -> Signature[A]: ...
+@overload
+def chain(first: Signature[A], second: Step[A, B] | Signature[B], /) -> Signature[B]: ...
+@overload
+def chain(
+    first: Signature[A], second: Step[A, B] | Signature[B], third: Step[B, C] | Signature[C], /
+) -> Signature[C]: ...
+@overload
+def chain(
+    first: Signature[A],
+    second: Step[A, B] | Signature[B],
+    third: Step[B, C] | Signature[C],
+    fourth: Step[C, D] | Signature[D],
+    /,
+) -> Signature[D]: ...
+@overload
+def chain(first: Step[A, Any], /, *steps: Step[Any, Any] | Signature[Any]) -> Step[A, Any]: ...
+@overload
+def chain(first: Signature[Any], /, *steps: Step[Any, Any] | Signature[Any]) -> Signature[Any]: ...
+@overload
+def chain(steps: Iterable[Step[Any, Any] | Signature[Any]], /) -> Signature[Any]: ...
+def chain(*steps: Any) -> Any:
+    """One after the other, each with the result of the one before: `chain(fetch.s("https://…"), size.s())`.
+
+    A group in it becomes a chord when something follows it. Raises ValueError for no step at all.
+    """
+    signatures = list(_each(steps))
+    if not signatures:
+        raise ValueError("a chain needs at least one step")
+    return Signature[Any](chained(each.node for each in signatures), _sender(signatures))
+
+
+@overload
+def group(members: Iterable[Signature[R]], /) -> Group[R]: ...
+@overload
+def group(*members: Signature[R]) -> Group[R]: ...
+@overload
+def group(members: Iterable[Step[A, R]], /) -> Step[A, list[R]]: ...
+@overload
+def group(*members: Step[A, R]) -> Step[A, list[R]]: ...
+def group(*members: Any) -> Any:
+    """Side by side: `group(fetch.s(url) for url in urls)`. Its result is the list of theirs, in order.
+
+    A generator is read while the group is sent, so that there may be any number of members; it is sent once.
+    """
+    signatures = _each(members)
+    first = list(islice(signatures, 1))
+    return Group[Any](grouped(each.node for each in joined(first, signatures)), _sender(first))
+
+
+class ChordHeader(Generic[R]):
+    """A chord without its body: `chord(header)(body)`, or `chord(header) | body`."""
+
+    def __init__(self, header: Group[R], policy: Mapping[str, Any] | None) -> None:
+        self._header = header
+        self._policy = policy
+
+    def __call__(self, body: Step[list[R], S] | Signature[S]) -> Signature[S]:
+        """The chord, which is not sent yet."""
+        (signature,) = _each([body])
+        header = self._header.node
+        if not isinstance(header, GroupNode):
+            raise TypeError("a chord's header is a group")
+        node = _with_policy(signature.node, self._policy)
+        return Signature(ChordNode(header=header, body=node), _sender([self._header, signature]))
+
+    def __or__(self, body: Step[list[R], S] | Signature[S]) -> Signature[S]:
+        return self(body)
+
+
+@overload
+def chord(
+    header: Iterable[Signature[R]] | Group[R],
+    body: Step[list[R], S] | Signature[S],
+    *,
+    on_error: Literal["fail"] = "fail",
+) -> Signature[S]: ...
+@overload
+def chord(
+    header: Iterable[Signature[Any]] | Group[Any],
+    body: Step[Any, S] | Signature[S],
+    *,
+    on_error: Literal["collect"],
+    threshold: float | None = None,
+) -> Signature[S]: ...
+@overload
+def chord(
+    header: Iterable[Step[A, R]], body: Step[list[R], S] | Signature[S], *, on_error: Literal["fail"] = "fail"
+) -> Step[A, S]: ...
+@overload
+def chord(
+    header: Iterable[Signature[R]] | Group[R],
+    *,
+    on_error: Literal["fail", "collect"] = "fail",
+    threshold: float | None = None,
+) -> ChordHeader[R]: ...
+def chord(
+    header: Any, body: Any = None, *, on_error: Literal["fail", "collect"] = "fail", threshold: float | None = None
+) -> Any:
+    """A header side by side, and a body that gets the list of its results, in order, when all of it has ended.
+
+    ::
+
+        await chord([fetch.s(url) for url in urls], summarise.s()).send()
+
+    When a member of the header fails, the body is not run, and the chord fails with a ChordError that names the member.
+    With `on_error="collect"` the body gets `{"task_id": …, "exc_type": …, "exc_message": …}` in its place. With a
+    `threshold` it does so when at least so many members have succeeded (a whole number) or such a share of them (a
+    number below 1), and else fails. A chord that a Celery worker completes knows "fail" alone.
+
+    Raises ValueError for a threshold that can't be meant.
+    """
+    members = cast("Group[Any]", header if isinstance(header, Group) else group(header))
+    waiting = ChordHeader[Any](members, _policy(on_error, threshold))
+    return waiting if body is None else waiting(body)
+
+
+def _policy(on_error: str, threshold: float | None) -> dict[str, Any] | None:
+    if on_error not in {"fail", "collect"}:
+        raise ValueError(f'on_error is "fail" or "collect", not {on_error!r}')
+    if threshold is None:
+        return None if on_error == "fail" else {"on_error": on_error}
+    if on_error == "fail":
+        raise ValueError('a threshold needs on_error="collect"')
+    if not (0 < threshold < 1 or (threshold >= 1 and threshold == int(threshold))):
+        raise ValueError(f"threshold is a number of members from 1 on, or a share below 1, not {threshold}")
+    return {"on_error": on_error, "threshold": threshold if threshold < 1 else int(threshold)}
+
+
+def _with_policy(body: Node, policy: Mapping[str, Any] | None) -> Node:
+    if policy is None:
+        return body
+    own: Mapping[str, Any] = body.options.get("headers") or {}
+    headers = {**own, CHORD_HEADER: dict(policy)}
+    return replace(body, options={**body.options, "headers": headers})
+
+
+def _each(given: Any) -> Iterator[Signature[Any]]:
+    """What was given, one by one or as one iterable. Raises TypeError for what is no signature."""
+    if len(given) == 1 and isinstance(given[0], Iterable):
+        given = given[0]
+    for each in given:
+        if not isinstance(each, Signature):
+            raise TypeError(f"a signature is needed here (task.s(…)), not {type(each).__name__}")
+        yield cast("Signature[Any]", each)
+
+
+def _sender(signatures: Iterable[Signature[Any]]) -> CanvasSender | None:
+    return next((each.sender for each in signatures if each.sender is not None), None)

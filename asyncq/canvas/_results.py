@@ -1,0 +1,55 @@
+"""Where the results of a canvas will be found (results.md, 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from msgspec import Struct
+
+from asyncq.canvas._nodes import ChainNode, ChordNode, GroupNode, Node, TaskNode
+
+__all__ = ["ResultTree", "members_of", "result_of"]
+
+
+class ResultTree(Struct, frozen=True):
+    """A task's result, or a group's, and what came before it."""
+
+    id: str
+    #: Of a group: its members' results, in order.
+    members: list[ResultTree] | None = None
+    parent: ResultTree | None = None
+
+
+def result_of(node: Node, parent: ResultTree | None = None) -> ResultTree:
+    """The result of a frozen signature. A header that is made as it is sent is left out."""
+    match node:
+        case TaskNode():
+            return ResultTree(node.options["task_id"], None, parent)
+        case GroupNode():
+            return ResultTree(node.options["task_id"], members_of(node.tasks), parent)
+        case ChordNode():
+            if isinstance(node.header.tasks, list):
+                parent = result_of(node.header, parent)
+            if node.body is not None:
+                return result_of(node.body, parent)
+            return parent or ResultTree(node.options["task_id"])
+        case ChainNode():
+            for step in node.tasks[:-1]:
+                parent = result_of(step, parent)
+            return result_of(node.tasks[-1], parent)
+
+
+def members_of(nodes: Iterable[Node]) -> list[ResultTree]:
+    """The results of a group's members; a group among them gives its own members, as in Celery."""
+    return list(_members(nodes))
+
+
+def _members(nodes: Iterable[Node]) -> Iterator[ResultTree]:
+    for node in nodes:
+        match node:
+            case GroupNode():
+                yield from _members(node.tasks)
+            case ChainNode(tasks=[]):
+                pass
+            case _:
+                yield result_of(node)
