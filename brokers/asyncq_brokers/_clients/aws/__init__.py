@@ -1,7 +1,9 @@
 """What asyncq's drivers for Amazon Web Services share: accounts, calls with a deadline, errors."""
 
+from asyncq_brokers._clients.error_family import BACKEND_ERRORS, BROKER_ERRORS, ErrorFamily
+
 from .account import Account, read_query, split_url
-from .errors import BACKEND_ERRORS, BROKER_ERRORS, ErrorFamily, Refusal, is_throttling
+from .errors import Refusal, is_throttling
 from .finishing import Finisher
 from .link import AwsLink
 from .numbers import read_number, read_seconds

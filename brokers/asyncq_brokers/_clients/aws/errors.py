@@ -13,43 +13,12 @@ from botocore.exceptions import (
     PartialCredentialsError,
     ProfileNotFound,
 )
-from msgspec import Struct
 
-from asyncq.errors import (
-    AsyncqError,
-    BackendConnectionError,
-    BackendError,
-    BackendFull,
-    BrokerConnectionError,
-    BrokerError,
-    BrokerFull,
-    ConfigurationError,
-)
+from asyncq.errors import AsyncqError, ConfigurationError
+from asyncq_brokers._clients.error_family import ErrorFamily
 
-__all__ = [
-    "BACKEND_ERRORS",
-    "BROKER_ERRORS",
-    "ErrorFamily",
-    "Refusal",
-    "foreign_cancellation",
-    "is_throttling",
-    "translate",
-]
+__all__ = ["Refusal", "is_throttling", "translate"]
 
-
-class ErrorFamily(Struct, frozen=True):
-    """The classes that one kind of driver raises."""
-
-    #: Not reached, lost, too slow, throttled for too long: the fate of the call is unknown.
-    connection: type[AsyncqError]
-    #: A quota is used up.
-    full: type[AsyncqError]
-    #: Any other refusal.
-    refused: type[AsyncqError]
-
-
-BROKER_ERRORS = ErrorFamily(BrokerConnectionError, BrokerFull, BrokerError)
-BACKEND_ERRORS = ErrorFamily(BackendConnectionError, BackendFull, BackendError)
 
 _THROTTLED = frozenset(
     {
@@ -135,12 +104,6 @@ class Refusal(Exception):
 def is_throttling(code: str) -> bool:
     """Whether an error says that too much is asked at the moment, so that nothing was done."""
     return code in _THROTTLED
-
-
-def foreign_cancellation(error: BaseException) -> bool:
-    """True for a CancelledError that nobody asked for: a library's way of saying that its connection died."""
-    task = asyncio.current_task()
-    return type(error) is asyncio.CancelledError and (task is None or task.cancelling() == 0)
 
 
 def translate(error: BaseException, family: ErrorFamily, address: str) -> AsyncqError:

@@ -16,9 +16,10 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoC
 from botocore.loaders import Loader
 
 from asyncq.driver import Environment
+from asyncq_brokers._clients.error_family import ErrorFamily, foreign_cancellation
 
 from .account import Account
-from .errors import ErrorFamily, Refusal, foreign_cancellation, translate
+from .errors import Refusal, translate
 from .roles import assume_role
 
 __all__ = ["AwsLink", "Reply"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-from msgspec import Struct
 from redis.exceptions import (
     AuthenticationError,
     AuthenticationWrongNumberOfArgsError,
@@ -16,33 +15,11 @@ from redis.exceptions import (
 )
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from asyncq.errors import (
-    AsyncqError,
-    BackendConnectionError,
-    BackendError,
-    BackendFull,
-    BrokerConnectionError,
-    BrokerError,
-    BrokerFull,
-    ConfigurationError,
-)
+from asyncq.errors import AsyncqError, ConfigurationError
+from asyncq_brokers._clients.error_family import ErrorFamily
 
-__all__ = ["BACKEND_ERRORS", "BROKER_ERRORS", "ErrorFamily", "foreign_cancellation", "translate"]
+__all__ = ["translate"]
 
-
-class ErrorFamily(Struct, frozen=True):
-    """The classes that one kind of driver raises."""
-
-    #: Not reached, lost, too slow: the fate of the call is unknown.
-    connection: type[AsyncqError]
-    #: Out of memory, or out of disk.
-    full: type[AsyncqError]
-    #: Any other refusal.
-    refused: type[AsyncqError]
-
-
-BROKER_ERRORS = ErrorFamily(BrokerConnectionError, BrokerFull, BrokerError)
-BACKEND_ERRORS = ErrorFamily(BackendConnectionError, BackendFull, BackendError)
 
 #: Answers of a server that is not (or no longer) the one to talk to; another may stand at its address in a moment.
 _WRONG_SERVER = (
@@ -53,12 +30,6 @@ _WRONG_SERVER = (
 _WRONG_SERVER_CODES = ("READONLY", "MASTERDOWN", "LOADING", "NOREPLICAS", "UNBLOCKED", "FAILOVER")
 _CREDENTIALS = (AuthenticationError, AuthenticationWrongNumberOfArgsError)
 _CREDENTIAL_CODES = ("NOAUTH", "WRONGPASS")
-
-
-def foreign_cancellation(error: BaseException) -> bool:
-    """True for a CancelledError that nobody asked for: a library's way of saying that its connection died."""
-    task = asyncio.current_task()
-    return type(error) is asyncio.CancelledError and (task is None or task.cancelling() == 0)
 
 
 def translate(error: BaseException, family: ErrorFamily, address: str) -> AsyncqError:

@@ -11,9 +11,10 @@ from typing import Any
 from redis.exceptions import NoScriptError
 
 from asyncq.driver import Clock
+from asyncq_brokers._clients.error_family import ErrorFamily
 
 from .endpoint import Endpoint
-from .errors import ErrorFamily, translate
+from .errors import translate
 from .session import Command, Session
 
 __all__ = ["Link", "Script", "load_scripts"]

@@ -19,10 +19,11 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from asyncq.errors import AsyncqError
+from asyncq_brokers._clients.error_family import ErrorFamily, foreign_cancellation
 from asyncq_brokers._clients.resolve import resolve
 
 from .endpoint import AnyConnection, Endpoint
-from .errors import ErrorFamily, foreign_cancellation, translate
+from .errors import translate
 
 try:
     import hiredis
