@@ -16,21 +16,9 @@ from asyncq.driver import DriverConfig, Fact, Publication
 from asyncq.errors import BrokerConnectionError, BrokerFull
 from asyncq.protocol import TaskMessage, decode_task
 from asyncq_backends.memory import MemoryBackend
+from clocks import SetClock
 
 MINUTE, HOUR = 60.0, 3600.0
-
-
-class SetClock:
-    """Stands still until a test moves it."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def wall(self) -> float:
-        return self.now
 
 
 class Shop:

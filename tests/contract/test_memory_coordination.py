@@ -15,6 +15,7 @@ from asyncq.testing.coordination_contract import CoordinatingDriver, Coordinatio
 from asyncq_backends.memory import MemoryBackend
 from asyncq_brokers._clients import memory
 from asyncq_brokers.memory import MemoryBroker
+from clocks import SetClock
 
 
 @pytest.mark.parametrize("kind", [MemoryBroker, MemoryBackend])
@@ -30,17 +31,6 @@ class TestMemoryCoordination(CoordinationContract):
             )
 
         return make
-
-
-class SetClock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def wall(self) -> float:
-        return self.now
 
 
 def config(clock: SetClock, url: str = "memory://", shared: dict[str, Any] | None = None) -> DriverConfig:

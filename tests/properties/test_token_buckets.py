@@ -14,23 +14,11 @@ from asyncq._clock import system_environment
 from asyncq.driver import Coordination, DriverConfig, Environment
 from asyncq.worker._rate_gate import LocalBuckets
 from asyncq_brokers._clients.memory import MemoryCoordination
+from clocks import SetClock
 
 T = TypeVar("T")
 
 BUCKETS = st.sampled_from("abc")
-
-
-class Hands:
-    """A clock that a test moves by hand."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def wall(self) -> float:
-        return self.now
 
 
 class DrawnBucket:
@@ -67,7 +55,7 @@ class Buckets(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.clock = Hands()
+        self.clock = SetClock()
         self.local = LocalBuckets(self.clock)
         machine = system_environment()
         environment = Environment(clock=self.clock, random=machine.random, new_id=machine.new_id)
