@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from pamqp import commands
 
 from asyncq.driver import BackendCapabilities, DriverConfig, StoredResult
-from asyncq.errors import BackendConnectionError, BackendError
+from asyncq.errors import AsyncqError, BackendConnectionError, BackendError
 from asyncq.protocol import Properties, WireMessage
 from asyncq_brokers._clients.amqp import (
     Channel,
@@ -66,7 +66,9 @@ class RpcBackend:
         self._opening = asyncio.Lock()
         #: Consumes the reply queue, and does so again after each loss of the connection.
         self._hearing: asyncio.Task[None] | None = None
-        self._heard = asyncio.Event()
+        #: Whether that is so has been seen; then why it is refused, if it is.
+        self._known = asyncio.Event()
+        self._refusal: AsyncqError | None = None
 
     @property
     def address(self) -> str:
@@ -91,12 +93,14 @@ class RpcBackend:
         if self._hearing is None:
             self._link.refuse_if_closed()
             self._hearing = asyncio.create_task(self._keep_hearing())
-        if not self._heard.is_set():
+        if not self._known.is_set():
             try:
                 async with asyncio.timeout(self._link.timeout):
-                    await self._heard.wait()
+                    await self._known.wait()
             except TimeoutError:
                 raise BackendConnectionError(f"no replies can be heard from {self._link.address}") from None
+        if self._refusal is not None:
+            raise BackendError(f"no replies can be heard from {self._link.address}: {self._refusal}")
         return self._queue
 
     # -- what workers do
@@ -171,7 +175,10 @@ class RpcBackend:
             lost = asyncio.Event()
             try:
                 await self._hear(lost)
-            except BackendError as error:
+            except AsyncqError as error:
+                if not isinstance(error, BackendConnectionError):
+                    self._refusal = error
+                    self._known.set()
                 if pause == _FIRST_PAUSE:
                     logger.warning("No replies can be heard, will try again: %s", error)
                 await asyncio.sleep(self._random.uniform(0, pause))
@@ -189,7 +196,8 @@ class RpcBackend:
         channel.on_cancel = lambda _: lost.set()
         declare = commands.Queue.Declare(0, self._queue, durable=True, arguments={"x-expires": _QUEUE_EXPIRES})
         await channel.calls([declare, commands.Basic.Consume(0, self._queue, self._queue)], deadline)
-        self._heard.set()
+        self._refusal = None
+        self._known.set()
 
     def _note(self, channel: Channel, incoming: Incoming) -> None:
         channel.ack(incoming.delivery_tag)

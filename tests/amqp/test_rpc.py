@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import pytest
 
@@ -12,7 +13,7 @@ from amqp_kit import queue_name
 from asyncq import AsyncQ, Context
 from asyncq._clock import system_environment
 from asyncq.driver import DriverConfig, StoredResult
-from asyncq.errors import BackendConnectionError, ResultTimeout
+from asyncq.errors import BackendConnectionError, BackendError, ResultTimeout
 from asyncq_backends.rpc import RpcBackend
 from chaos.proxy import Proxy
 from servers import RabbitServer
@@ -109,3 +110,24 @@ async def test_replies_survive_a_lost_connection(server: RabbitServer, vhost: st
 
 async def _is_there(backend: RpcBackend, record: bytes) -> bool:
     return await backend.get(["t"]) == [record]
+
+
+async def test_a_refusal_is_told_to_each_sender_until_it_is_lifted(server: RabbitServer, vhost: str) -> None:
+    user = f"deaf-{vhost}"
+    await asyncio.to_thread(server.add_user, user, "secret", vhost, configure="^$")
+    backend = make_backend(server.url(vhost).replace("guest:guest", f"{user}:secret"))
+    try:
+        for _ in range(2):
+            with pytest.raises(BackendError, match="ACCESS_REFUSED") as told:
+                await backend.reply_address()
+            assert not isinstance(told.value, BackendConnectionError)
+        await asyncio.to_thread(server.control, "set_permissions", "--vhost", vhost, user, ".*", ".*", ".*")
+
+        async def heard() -> bool:
+            with suppress(BackendError):
+                return bool(await backend.reply_address())
+            return False
+
+        await until(heard)
+    finally:
+        await backend.close()
