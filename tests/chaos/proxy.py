@@ -47,6 +47,8 @@ class Proxy:
         self.bandwidth = 0.0
         #: Connections that were ever asked for.
         self.accepted = 0
+        #: Called with what comes, before anything is done to it: connection, direction, bytes.
+        self.tap: Callable[[object, Direction, bytes], None] = _nobody
         self._refusing = False
         self._cuts: deque[_Cut] = deque()
         self._connections: dict[_Connection, asyncio.Task[None]] = {}
@@ -157,6 +159,10 @@ class Proxy:
             connection.close()
 
 
+def _nobody(*_: object) -> None:
+    """Nobody listens."""
+
+
 class _Cut:
     def __init__(self, left: int) -> None:
         self.left = left
@@ -232,6 +238,7 @@ class _Pipe:
             await proxy.until(lambda: not proxy.frozen)
             if not data:
                 break
+            proxy.tap(self._connection, self._direction, data)
             if self._is_open():
                 self._held.append((loop.time() + proxy.latency, data))
                 self._size += len(data)

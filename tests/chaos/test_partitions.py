@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,8 @@ from chaos.places import Places, on
 from chaos.proxy import Proxy
 from chaos.scale import Scale
 from chaos.trial import Figures, Trial
+from chaos.wire import Wire
+from servers import RedisServer
 from waiting import until
 
 
@@ -23,10 +25,17 @@ def _found_out(scale: Scale) -> float:
 
 
 @pytest.fixture
-def trial(tmp_path: Path, scale: Scale, places: Places, proxy: Proxy) -> Trial:
-    """Workers and clients behind the proxy."""
+async def trial(
+    tmp_path: Path, scale: Scale, places: Places, proxy: Proxy, server: RedisServer
+) -> AsyncIterator[Trial]:
+    """Workers and clients behind the proxy, and somebody who listens there where no file tells what was done when."""
     seen = places.behind(proxy.port).impatient(scale)
-    return Trial(tmp_path, scale, places, broker=seen.broker, backend=seen.backend)
+    trial = Trial(tmp_path, scale, places, broker=seen.broker, backend=seen.backend)
+    if places.vhost is None:
+        yield trial
+    else:
+        async with Wire(proxy, server) as trial.wire:
+            yield trial
 
 
 @on("redis", "rabbit")
@@ -41,9 +50,9 @@ def trial(tmp_path: Path, scale: Scale, places: Places, proxy: Proxy) -> Trial:
 async def test_f5_a_partition(trial: Trial, proxy: Proxy, part: Callable[[Proxy], None], figures: Figures) -> None:
     """F5: for 30 s nothing arrives, or nothing in one direction, and nobody is told.
 
-    Nothing is acknowledged that was not stored (the common bounds look at that in the server's own file), no call
-    hangs beyond its time-out, and what was running runs on; where only replies are lost, what was acknowledged may be
-    unknown, and runs again.
+    Nothing is acknowledged that was not stored (the common bounds look at that in Redis's own file, and with RabbitMQ
+    on the wire), no call hangs beyond its time-out, and what was running runs on; where only replies are lost, what was
+    acknowledged may be unknown, and runs again.
     """
     scale = trial.scale
     async with trial:

@@ -30,6 +30,7 @@ from chaos.load import Load, Reader
 from chaos.places import Places
 from chaos.scale import Scale
 from chaos.trace import acknowledged_unstored
+from chaos.wire import Wire
 from waiting import until
 
 #: Acknowledgements that may be under way together: added to the concurrency, what one loss of a worker may repeat.
@@ -107,6 +108,8 @@ class Trial:
         self.load = Load(self.app, self.ledger, scale, self.dice)
         options = ("--concurrency", str(scale.concurrency), "--shutdown-timeout", f"{scale.shutdown_timeout:g}")
         self.fleet = Fleet(self.settings, *options, hosts=hosts, processes=processes)
+        #: Hears what passes, where no server's own file tells it.
+        self.wire: Wire | None = None
         #: What the workers had open before the load, and at the end.
         self.baseline: dict[int, Census] = {}
         self.final: dict[int, Census] = {}
@@ -230,11 +233,17 @@ class Trial:
             results=results,
             dead=dead,
             stuck=stuck,
-            unstored=() if self._places.trace is None else set(acknowledged_unstored(self._places.trace)) - dead,
+            unstored=self._unstored() - dead,
             exit_codes=exit_codes,
             ignored=() if self.load.task == "chaos.work" else tried,
         )
         return examine(evidence, context=f"ledger and logs: {self.folder}; seed: {self.seed}")
+
+    def _unstored(self) -> set[str]:
+        """Tasks that were acknowledged before they were stored."""
+        if self.wire is not None:
+            return self.wire.acknowledged_unstored()
+        return set() if self._places.trace is None else set(acknowledged_unstored(self._places.trace))
 
     async def _is_drained(self) -> bool:
         ends = self.ledger.entries("END")
