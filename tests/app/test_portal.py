@@ -127,7 +127,7 @@ print("sent", result.task_id)
 
 def test_a_script_ends_by_itself_and_in_silence(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-X", "dev", "-c", SCRIPT.format(folder=tmp_path)],
+        [sys.executable, "-W", "error", "-c", SCRIPT.format(folder=tmp_path)],
         capture_output=True,
         text=True,
         timeout=30,
