@@ -87,11 +87,7 @@ _QUERY = {"read": ("read_units", 1), "write": ("write_units", 1), "ttl_seconds":
 def _read_query(text: str) -> dict[str, Any]:  # Any: each field has its own type
     query = read_query(text)
     found: dict[str, Any] = {}
-    for name, field, least in (
-        ("read", "read_units", 1),
-        ("write", "write_units", 1),
-        ("ttl_seconds",) * 2 + (-(2**31),),
-    ):
+    for name, (field, least) in _QUERY.items():
         if name in query:
             try:
                 found[field] = read_number(query.pop(name), least=least)

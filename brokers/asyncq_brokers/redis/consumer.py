@@ -21,6 +21,7 @@ from asyncq.driver import (
 from asyncq.errors import BrokerConnectionError, BrokerError, BrokerFull
 from asyncq.protocol import encode_envelope
 from asyncq_brokers._clients.redis import BrokerOptions, Link
+from asyncq_brokers._parcels import dead_queue
 
 from .deliveries import Deliveries, Move, make_tag, order_taken, parked
 from .envelope import mark_redelivered, priority_of, readable, was_redelivered
@@ -210,7 +211,7 @@ class RedisConsumer:
             case Park(until=until):
                 return parked(self._keys, delivery.tag, delivery.queue, raw, until)
             case Dead(letter=letter):
-                queue = f"{delivery.queue}.dead"
+                queue = dead_queue(delivery.queue)
                 envelope = encode_envelope(letter, routing_key=queue, delivery_tag=self._environment.new_id())
                 return Move(delivery.tag, "L", self._keys.dead(delivery.queue), envelope)
 

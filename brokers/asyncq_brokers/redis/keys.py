@@ -7,6 +7,7 @@ from collections.abc import Collection
 
 from asyncq.errors import ConfigurationError
 from asyncq_brokers._clients.redis import BrokerOptions
+from asyncq_brokers._parcels import dead_queue
 
 __all__ = ["PRIORITIES", "Keys", "clamp"]
 
@@ -70,7 +71,7 @@ class Keys:
 
     def dead(self, queue: str) -> str:
         """The list of a queue's dead letters: the ordinary list of the queue `<queue>.dead`."""
-        return f"{self.prefix}{queue}.dead"
+        return f"{self.prefix}{dead_queue(queue)}"
 
     def parked(self, queue: str) -> str:
         """Sorted set: id of a parked message -> UNIX time at which it is due."""

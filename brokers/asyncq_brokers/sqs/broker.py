@@ -18,6 +18,7 @@ from asyncq.driver import (
     Stored,
 )
 from asyncq_brokers._clients.aws import BROKER_ERRORS, Account, AwsLink, Finisher, allow, arn
+from asyncq_brokers._parcels import dead_queue
 
 from .consumer import SqsConsumer
 from .encoding import MAX_BYTES
@@ -126,7 +127,7 @@ class SqsBroker:
         names = [*queues]
         if role == "worker":
             actions |= {"ChangeMessageVisibility", "DeleteMessage", "GetQueueAttributes", "ReceiveMessage"}
-            names += [dead for name in queues if self._queues.is_defined(dead := f"{name}.dead")]
+            names += [dead for name in queues if self._queues.is_defined(dead := dead_queue(name))]
         prefix = self._options.queue_name_prefix
         return [allow(self._account, actions, [arn(self._account, sqs_name(prefix, name)) for name in names])]
 

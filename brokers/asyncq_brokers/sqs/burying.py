@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from asyncq.driver import Dead
 from asyncq.errors import BrokerError, EncodeError
+from asyncq_brokers._parcels import dead_queue
 
 from .deliveries import Deliveries, Held
 from .publishing import Parcel, Publisher
@@ -32,7 +33,7 @@ class Undertaker:
         for held, burial in burials:
             if held.buried or await self._put_off(held, burial):
                 continue
-            dead = f"{held.queue.name}.dead"
+            dead = dead_queue(held.queue.name)
             if not self._queues.is_defined(dead):
                 self._leave(held, dead)
                 continue

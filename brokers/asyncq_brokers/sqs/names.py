@@ -1,4 +1,4 @@
-"""Names of queues on SQS: kombu's mapping, and where the dead letters of a queue stand (sqs.md, section 3)."""
+"""Names of queues on SQS: kombu's mapping (sqs.md, section 3)."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import string
 
 from asyncq.errors import ConfigurationError
 
-__all__ = ["FIFO", "dead_name", "is_fifo", "sqs_name"]
+__all__ = ["FIFO", "is_fifo", "sqs_name"]
 
 #: What the name of a FIFO queue ends in; nothing else may.
 FIFO = ".fifo"
 
+#: As `dead_queue` ends a name; SQS has `q-dead` and `q-dead.fifo`.
 _DEAD = ".dead"
 
 _KOMBU = {ord(character): "_" for character in f"{string.punctuation} " if character not in "-_."} | {ord("."): "-"}
@@ -24,11 +25,6 @@ _LONGEST = 80
 def is_fifo(name: str) -> bool:
     """Whether a queue of this name is a FIFO queue."""
     return name.endswith(FIFO)
-
-
-def dead_name(name: str) -> str:
-    """The queue of a queue's dead letters: `q-dead`, `q-dead.fifo`, as SQS has it."""
-    return sqs_name("", f"{name}{_DEAD}")
 
 
 def sqs_name(prefix: str, name: str) -> str:

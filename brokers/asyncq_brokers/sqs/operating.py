@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from asyncq.driver import Environment, Place, QueueDepth, Stored
 from asyncq.errors import BrokerError
 from asyncq_brokers._clients.aws import Finisher
+from asyncq_brokers._parcels import dead_queue
 
 from .batches import BATCH, call_batch, in_batches
 from .encoding import Entry, decode_body
@@ -99,14 +100,14 @@ class Operator:
             raise BrokerError("SQS hides what is parked from everybody: it can be neither listed, moved nor dropped")
         if place == "ready":
             return await self._queues.find(name)
-        dead = f"{name}.dead"
+        dead = dead_queue(name)
         return await self._queues.find(dead) if self._queues.is_defined(dead) else None
 
     async def _depth(self, name: str) -> QueueDepth:
         ready, hidden = await self._count(name)
         dead = 0
-        if self._queues.is_defined(f"{name}.dead"):
-            dead, _ = await self._count(f"{name}.dead")
+        if self._queues.is_defined(dead_queue(name)):
+            dead, _ = await self._count(dead_queue(name))
         return QueueDepth(ready=ready, in_flight=hidden, parked=None, dead=dead)
 
     async def _count(self, name: str) -> tuple[int, int]:
