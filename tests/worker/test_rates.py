@@ -84,15 +84,16 @@ async def test_a_limited_task_starts_at_its_rate_and_others_do_not_wait(bench: B
     async def free() -> None:
         others.append(asyncio.get_running_loop().time())
 
-    bench.task(limited, rate_limit="20/s")
+    bench.task(limited, rate_limit="2/s")
     bench.task(free)
-    for _ in range(5):
+    for _ in range(3):
         await bench.send("limited")
     for _ in range(20):
         await bench.send("free")
     async with bench.worker() as worker:
-        await reaches(lambda: worker.stats.succeeded == 25)
-    assert min(intervals(starts)) >= 0.045  # a timer of the loop may be early by its resolution
+        await reaches(lambda: worker.stats.succeeded == 23)
+    # Turns are half a second apart; what has one begins as soon after it as the machine lets it.
+    assert min(intervals(starts)) >= 0.1
     assert max(others) < starts[2]
 
 
