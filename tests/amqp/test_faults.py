@@ -269,6 +269,20 @@ async def test_the_end_of_one_channel_settles_nothing_twice_on_another(
 # -- deliveries ----------------------------------------------------------------------------------------------------
 
 
+async def test_what_is_given_back_again_and_again_is_not_dropped(broker: AmqpBroker) -> None:
+    """RabbitMQ 4 sets a limit of 20 where nothing else is said."""
+    queue = Queue(name=queue_name(), arguments={"x-queue-type": "quorum", "x-delivery-limit": 20})
+    consumer = consume(broker, queue)
+    await publish(broker, queue, 1)
+    for _ in range(30):
+        (delivery,) = await take(consumer, 1)
+        assert await consumer.settle([GiveBack(delivery)]) == []
+    (delivery,) = await take(consumer, 1)
+    assert delivery.redelivered
+    assert bodies([delivery]) == [b"0"]
+    assert await consumer.settle([Ack(delivery)]) == []
+
+
 async def test_a_quorum_queue_counts_deliveries(broker: AmqpBroker) -> None:
     queue = Queue(name=queue_name(), arguments={"x-queue-type": "quorum"})
     consumer = consume(broker, queue)

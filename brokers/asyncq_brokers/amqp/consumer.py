@@ -47,6 +47,10 @@ _OLD = 600.0
 #: Seconds after which people are told of one: five minutes before that time-out.
 _OVERDUE = 1500.0
 
+#: Deliveries of one message from a quorum queue after which it is published anew instead of put back: from 4.0 on,
+#: RabbitMQ drops what has come back 20 times, unless it is told otherwise.
+_MOST_RETURNS = 10
+
 #: Lanes that messages come on. Where more would be needed, one takes the place of all.
 _MOST_LANES = 8
 
@@ -264,7 +268,7 @@ class AmqpConsumer:
             match settlement:
                 case Ack():
                     acks.setdefault(lane, []).append(number)
-                case GiveBack() | Requeue(front=True):
+                case GiveBack() | Requeue(front=True) if (settlement.delivery.count or 0) <= _MOST_RETURNS:
                     back.setdefault(lane, []).append(number)
                 case _:
                     moves.append((_elsewhere(settlement), tag))
