@@ -26,7 +26,7 @@ from asyncq.testing._joining_kit import (
 from asyncq.testing._kit import environment, within
 
 #: Parts that are handed in by one call.
-_BATCH = 500
+_BATCH = 400
 
 
 class Counting(JoiningFixtures):

@@ -152,19 +152,27 @@ class JoiningLife(JoiningFixtures):
         assert len(await members(chords, claim)) == 3
         assert await join(chords, part(done.group_id, 0), part(done.group_id, 1)) is None
 
-    async def test_no_call_hangs_on_a_frozen_server(self, freeze: Freeze, new_backend: NewBackend, group: str) -> None:
-        chords = (await new_backend(timeout=0.5)).chords
-        await reconnected(lambda: open_chord(chords, group, 2))
-        await reconnected(lambda: join(chords, part(group, 0)))
+    async def test_no_call_hangs_on_a_frozen_server(
+        self, freeze: Freeze, make_backend: MakeBackend, chords: Chords, group: str
+    ) -> None:
+        await open_chord(chords, group, 2)
+        await join(chords, part(group, 0))
         claim = ChordClaim(group_id=environment.new_id(), token="none", body=b"")  # noqa: S106 - no password
+        hurried = make_backend(timeout=0.5)
+        try:
+            await reconnected(hurried.open)
+            await reconnected(lambda: hurried.chords.join([part(group, 0)]))
 
-        async with freeze():
-            with pytest.raises(BackendConnectionError):
-                await within(chords.join([part(environment.new_id(), 0)]), 0.5 + LATE)
-            for call in _calls(chords, claim):
-                with contextlib.suppress(BackendConnectionError):
-                    await within(call(), 0.5 + LATE)
+            async with freeze():
+                with pytest.raises(BackendConnectionError):
+                    await within(hurried.chords.join([part(environment.new_id(), 0)]), 0.5 + LATE)
+                for call in _calls(hurried.chords, claim):
+                    with contextlib.suppress(BackendConnectionError):
+                        await within(call(), 0.5 + LATE)
 
+            await reconnected(lambda: hurried.chords.join([part(group, 0)]))
+        finally:
+            await hurried.close()
         await reconnected(lambda: chords.join([part(group, 0)]))
         assert await join(chords, part(group, 1)) is not None
 

@@ -1,4 +1,4 @@
-"""The DynamoDB and the S3 backend keep the contract of results, DynamoDB that of coordination too."""
+"""The DynamoDB and the S3 backend keep the contract of results, DynamoDB those of coordination and chords too."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from asyncq._clock import new_id, system_environment
 from asyncq.driver import DriverConfig, ResultBackend
 from asyncq.testing.backend_contract import BackendContract, Freeze, MakeBackend, Subscriptions
 from asyncq.testing.coordination_contract import CoordinatingDriver, CoordinationContract, MakeDriver
+from asyncq.testing.joining_contract import JoiningBackend, JoiningContract
+from asyncq.testing.joining_contract import MakeBackend as MakeJoiningBackend
 from asyncq_backends.dynamodb import DynamoBackend
 from asyncq_backends.s3 import S3Backend
 from aws.moto_server import MotoServer
@@ -105,6 +107,23 @@ class TestDynamoCoordination(CoordinationContract):
             return make(moto, table, timeout)
 
         return make_driver
+
+    @pytest.fixture
+    def freeze(self, moto: MotoServer) -> Freeze:
+        return frozen(moto)
+
+
+class TestDynamoChords(JoiningContract):
+    many = 40  # for each transaction moto copies its tables
+
+    @pytest.fixture
+    def make_backend(self, moto: MotoServer) -> MakeJoiningBackend:
+        table = f"chords-{new_id()[:8]}"
+
+        def make_backend(*, timeout: float = 10.0) -> JoiningBackend:
+            return make(moto, table, timeout)
+
+        return make_backend
 
     @pytest.fixture
     def freeze(self, moto: MotoServer) -> Freeze:

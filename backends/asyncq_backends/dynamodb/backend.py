@@ -15,10 +15,11 @@ from asyncq_backends._storing import LastVersions, store_each
 from asyncq_brokers._clients.aws import BACKEND_ERRORS, AwsLink, Finisher, Refusal, allow, arn
 
 from .batches import read_items, write_items
+from .chords import DynamoChords
 from .coordination import DynamoCoordination
 from .items import MAX_RECORD_BYTES, Item, item_id, record_of, result_item
 from .options import read_config
-from .table import Table
+from .table import SharedTable, Table
 
 __all__ = ["DynamoBackend"]
 
@@ -49,11 +50,13 @@ class DynamoBackend:
         expires = None if options.ttl_seconds is None else options.ttl_seconds >= 0
         self._table = Table(name=options.table, key="id", units=units, expires=expires)
         self._prefix = f"{options.prefix}celery-task-meta-"
-        if options.facts_table is not None:  # else it is no `Coordinating`
-            self.coordination = DynamoCoordination(
-                self._link, self._environment, table=options.facts_table, prefix=options.prefix
-            )
         self._finisher = Finisher()
+        if options.facts_table is not None:  # else it is neither `Coordinating` nor `Joining`
+            shared = SharedTable(self._link, options.facts_table)
+            self.coordination = DynamoCoordination(self._link, self._environment, table=shared, prefix=options.prefix)
+            self.chords = DynamoChords(
+                self._link, self._environment, options=options, shared=shared, get=self.get, finisher=self._finisher
+            )
         self._reader = Reader(self._look)
         self._writing = asyncio.Semaphore(_AT_A_TIME)
         #: A version is the item's `timestamp`.
@@ -104,8 +107,11 @@ class DynamoBackend:
 
     def policy(self, role: Role, queues: Sequence[str]) -> list[PolicyStatement]:  # noqa: ARG002 - one table for all
         tables = {"CreateTable", "DescribeTable", "DescribeTimeToLive", "UpdateTimeToLive"}
-        facts = {"BatchGetItem", "BatchWriteItem", "DeleteItem", "PutItem", "Query", "UpdateItem"}
-        results = {"BatchGetItem", "BatchWriteItem"} | ({"PutItem"} if role == "worker" else set[str]())
+        facts = {"BatchGetItem", "BatchWriteItem", "DeleteItem", "GetItem", "PutItem", "Query", "UpdateItem"}
+        # Chords: the saved header and the count of its parts stand among the results, as Celery has them.
+        results = {"BatchGetItem", "BatchWriteItem", "UpdateItem"}
+        if role == "worker":
+            results |= {"GetItem", "PutItem"}
         statements = [allow(self._account, tables | results, [arn(self._account, f"table/{self._options.table}")])]
         if self._options.facts_table is not None:
             shared = arn(self._account, f"table/{self._options.facts_table}")

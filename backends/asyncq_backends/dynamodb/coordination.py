@@ -1,18 +1,15 @@
-"""Facts that workers and clients share, in a table of their own beside the results (`asyncq.driver.Coordination`).
+"""Facts that workers and clients share, in the table beside the results (`asyncq.driver.Coordination`).
 
-Of their own, because `scan` must not read the results: items of one partition, sorted by key, can be asked by prefix.
-The table is made at first use. DynamoDB has no clock to ask: times are those of the machines, as AWS keeps them.
+DynamoDB has no clock to ask: times are those of the machines, as AWS keeps them.
 """
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from asyncq.driver import Coordination, Environment, Fact
-from asyncq.errors import ConfigurationError
 from asyncq_brokers._clients.aws import AwsLink, Refusal
 from asyncq_brokers._clients.coordination import (
     check_bucket,
@@ -25,7 +22,7 @@ from asyncq_brokers._clients.coordination import (
 
 from .batches import read_items, write_items
 from .items import Item
-from .table import TTL, Table
+from .table import TTL, SharedTable
 from .writing import Write, Writer, seconds, stored
 
 __all__ = ["DynamoCoordination"]
@@ -34,20 +31,18 @@ __all__ = ["DynamoCoordination"]
 class DynamoCoordination:
     """Items of two partitions: facts, and buckets. Counters are facts whose value DynamoDB keeps as a number."""
 
-    def __init__(self, link: AwsLink, environment: Environment, *, table: str, prefix: str) -> None:
+    def __init__(self, link: AwsLink, environment: Environment, *, table: SharedTable, prefix: str) -> None:
         self._link = link
         self._environment = environment
         self._clock = environment.clock
-        self._table = Table(name=table, key="space", sort_key="key", expires=True)
+        self._table = table
         self._facts = f"{prefix}asyncq.facts"
         self._buckets = f"{prefix}asyncq.buckets"
-        self._ready = False
-        self._preparing = asyncio.Lock()
-        self._writer = Writer(link, environment, table)
+        self._writer = Writer(link, environment, table.name)
 
     async def put(self, facts: Sequence[Fact], *, if_absent: bool = False, if_same: bool = False) -> list[bool]:
         check_facts(facts)
-        await self._prepare()
+        await self._table.ready()
         if not if_absent and not if_same:
             requests = {fact.key: {"PutRequest": {"Item": self._item(fact)}} for fact in facts}  # the later one wins
             await write_items(self._link, self._environment.random, self._table.name, list(requests.values()))
@@ -73,7 +68,7 @@ class DynamoCoordination:
 
     async def get(self, keys: Sequence[str]) -> list[bytes | None]:
         check_keys(keys)
-        await self._prepare()
+        await self._table.ready()
         wanted = [self._key(self._facts, key) for key in dict.fromkeys(keys)]
         items = await read_items(self._link, self._environment.random, self._table.name, wanted, consistent=True)
         now = self._clock.wall()
@@ -82,7 +77,7 @@ class DynamoCoordination:
 
     async def delete(self, keys: Sequence[str], *, if_value: bytes | None = None) -> int:
         check_keys(keys)
-        await self._prepare()
+        await self._table.ready()
         condition, values = "#expires > :now", Item()
         if if_value is not None:
             condition, values = f"{condition} AND #value = :value", {":value": stored(if_value)}
@@ -93,7 +88,7 @@ class DynamoCoordination:
     async def incr(self, key: str, *, by: int = 1, ttl: float) -> int:
         check_keys([key])
         check_ttl(ttl)
-        await self._prepare()
+        await self._table.ready()
         while True:
             expires = self._clock.wall() + ttl
             values: Item = {":by": {"N": str(by)}, ":expires": seconds(expires), ":ttl": _whole(expires)}
@@ -119,7 +114,7 @@ class DynamoCoordination:
 
     async def take(self, bucket: str, *, rate: float, capacity: float = 1.0) -> float:
         check_bucket(bucket, rate=rate, capacity=capacity)
-        await self._prepare()
+        await self._table.ready()
         key = self._key(self._buckets, bucket)
         while True:
             now = self._clock.wall()
@@ -143,7 +138,7 @@ class DynamoCoordination:
 
     async def scan(self, prefix: str) -> list[tuple[str, bytes]]:
         check_prefix(prefix)
-        await self._prepare()
+        await self._table.ready()
         found: list[tuple[str, bytes]] = []
         condition, names, values = "#space = :space", {"#space": "space"}, {":space": {"S": self._facts}}
         if prefix:
@@ -167,21 +162,6 @@ class DynamoCoordination:
             if "LastEvaluatedKey" not in answer:
                 return found
             further = {"ExclusiveStartKey": answer["LastEvaluatedKey"]}
-
-    async def _prepare(self) -> None:
-        """Make the table at first use."""
-        if self._ready:
-            return
-        async with self._preparing:
-            if not self._ready:
-                try:
-                    await self._table.ensure(self._link)
-                except ConfigurationError as error:
-                    raise ConfigurationError(
-                        f"{error}. Revocations, unique tasks, rate limits and suspects need the table "
-                        f"{self._table.name!r}; result_backend_transport_options={{'facts_table': False}} does without"
-                    ) from error
-                self._ready = True
 
     def _key(self, space: str, key: str) -> Item:
         return {"space": {"S": space}, "key": {"S": key}}

@@ -11,7 +11,7 @@ from msgspec import Struct
 from asyncq.errors import ConfigurationError
 from asyncq_brokers._clients.aws import AwsLink, Refusal
 
-__all__ = ["TTL", "Table"]
+__all__ = ["TTL", "SharedTable", "Table"]
 
 logger = logging.getLogger(__name__)
 
@@ -103,3 +103,33 @@ class Table(Struct, frozen=True, kw_only=True):
             f"there is no table {self.name!r} at {link.account.address}, and dynamodb:CreateTable is denied: create it "
             f"(key {self.key!r}), or allow that action in the IAM policy"
         ) from refusal
+
+
+class SharedTable:
+    """The table beside the results, for what workers and clients share. It is made at first use.
+
+    Of its own, because the results have no order: items of one partition (`space`), sorted by `key`, can be asked by
+    prefix.
+    """
+
+    def __init__(self, link: AwsLink, name: str) -> None:
+        self.name = name
+        self._link = link
+        self._table = Table(name=name, key="space", sort_key="key", expires=True)
+        self._ready = False
+        self._preparing = asyncio.Lock()
+
+    async def ready(self) -> None:
+        """See to it that the table can be used. Raises ConfigurationError, BackendError."""
+        if self._ready:
+            return
+        async with self._preparing:
+            if not self._ready:
+                try:
+                    await self._table.ensure(self._link)
+                except ConfigurationError as error:
+                    raise ConfigurationError(
+                        f"{error}. Chords, revocations, unique tasks, rate limits and suspects need the table "
+                        f"{self.name!r}; result_backend_transport_options={{'facts_table': False}} does without"
+                    ) from error
+                self._ready = True
