@@ -7,13 +7,19 @@ from contextvars import ContextVar
 from typing import Any, Protocol, TypeVar
 
 from asyncq._resources import Dependency, Lifespan
-from asyncq.errors import Retry, Snooze
+from asyncq.errors import ConfigurationError, Replace, Retry, Snooze
 from asyncq.protocol import TaskMessage
 
 __all__ = ["Context", "current_context"]
 
 
 T = TypeVar("T")
+
+
+class Described(Protocol):
+    """A signature, of a task or a whole canvas."""
+
+    def to_dict(self) -> dict[str, Any]: ...
 
 
 class Attempt(Protocol):
@@ -26,6 +32,8 @@ class Attempt(Protocol):
     def resource(self, lifespan: Lifespan[T]) -> T: ...
 
     async def use(self, dependency: Dependency[T], context: Context) -> T: ...
+
+    async def add_to_chord(self, document: dict[str, Any]) -> None: ...
 
 
 class Context:
@@ -145,6 +153,24 @@ class Context:
     def snooze(self, seconds: float) -> Snooze:
         """Return the exception that puts the task aside for a while and uses no attempt: `raise ctx.snooze(60)`."""
         return Snooze(seconds)
+
+    def replace(self, signature: Described) -> Replace:
+        """Return the exception that has another signature take the task's place: `raise ctx.replace(other.s(1))`.
+
+        The result of that one is this task's result, and whatever follows this task follows that one: callbacks, the
+        rest of a chain, the body of a chord. Of a group it is the list of its members' results. The task fails when
+        the signature is an empty chain, or is a member of a chord already.
+        """
+        return Replace(signature.to_dict())
+
+    async def add_to_chord(self, signature: Described) -> None:
+        """Send one more member of the chord whose header this task stands in; its result stands next to this one's.
+
+        Raises ConfigurationError when this task is in no chord's header, or its result backend can't join chords.
+        """
+        if self._attempt is None:
+            raise ConfigurationError(f"{self.task_name or 'the task'} was called without a worker, and is in no chord")
+        await self._attempt.add_to_chord(signature.to_dict())
 
     async def update_state(self, state: str, meta: Any = None) -> None:
         """Store a state of your own, with `meta` for those who ask. Does nothing when called directly.

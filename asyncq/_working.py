@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from asyncq._definition import TaskDefinition
 from asyncq._middleware import Middleware
+from asyncq._producer import Producer
 from asyncq._resources import Lifespan
 from asyncq._settings import Settings
 from asyncq.driver import Broker, Environment, Queue, ResultBackend
@@ -55,6 +56,7 @@ def worker_setup(
     backend: ResultBackend | None,
     queues: Sequence[Queue],
     environment: Environment,
+    producer: Producer,
     middleware: Sequence[Middleware],
     lifespans: Sequence[Lifespan[Any]],
     settings: Settings,
@@ -78,6 +80,8 @@ def worker_setup(
         backend=backend,
         queues=queues,
         environment=environment,
+        producer=producer,
+        inherit_parent_priority=settings.inherit_parent_priority,
         middleware=middleware,
         lifespans=lifespans,
         concurrency=concurrency,

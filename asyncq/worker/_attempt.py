@@ -13,9 +13,11 @@ from asyncq._context import Context
 from asyncq._resources import Dependency, Lifespan, Resources, RunScope
 from asyncq._suspicion import Suspicion
 from asyncq.driver import Delivery
+from asyncq.errors import ConfigurationError
 from asyncq.protocol import Limits, TaskMessage, custom_headers
 from asyncq.worker._outcome import Outcome
 from asyncq.worker._program import Program
+from asyncq.worker._sequel import Sequel
 from asyncq.worker._time_limits import lower
 
 T = TypeVar("T")
@@ -27,6 +29,12 @@ class StateStore(Protocol):
     async def store_state(self, attempt: Attempt, state: str, meta: Any) -> None: ...
 
 
+class Sender(Protocol):
+    """Who sends on behalf of running tasks."""
+
+    async def add_to_chord(self, message: TaskMessage, document: dict[str, Any], number: int) -> list[Any]: ...
+
+
 class Surroundings(Struct, frozen=True, eq=False):
     """What all attempts of a worker share."""
 
@@ -34,6 +42,8 @@ class Surroundings(Struct, frozen=True, eq=False):
     states: StateStore
     limits: Limits
     resources: Resources
+    #: None in quarantine, where nothing is sent on a worker's behalf.
+    sender: Sender | None = None
 
 
 class Attempt:
@@ -53,6 +63,7 @@ class Attempt:
         "quarantined",
         "runtime",
         "scope",
+        "sequel",
         "slot",
         "soft_time_limit",
         "started_at",
@@ -102,6 +113,8 @@ class Attempt:
         self.lost = False
         #: What speaks against it; None where nobody has asked, since it came for the first time.
         self.suspicion: Suspicion | None = None
+        #: What one of asyncq's own tasks wants sent when it has succeeded.
+        self.sequel: Sequel | None = None
         #: It may kill its process, and gets one of its own.
         self.quarantined = False
 
@@ -141,6 +154,13 @@ class Attempt:
         if self.scope is None:
             self.scope = RunScope()
         return await self.scope.use(dependency, context)
+
+    async def add_to_chord(self, document: dict[str, Any]) -> None:
+        if self._surroundings.sender is None:
+            raise ConfigurationError(f"{self} runs in quarantine, where nothing can be added to its chord")
+        # So that a repeat of the run adds the same, which counts once.
+        number = len(self.children)
+        self.children.append(await self._surroundings.sender.add_to_chord(self.message, document, number))
 
     def log_fields(self) -> dict[str, Any]:
         """Fields of every log line about it. Never arguments, never results."""

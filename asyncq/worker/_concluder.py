@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import TypeAlias
 
 import anyio
 
 from asyncq._flight import FlightRecorder
-from asyncq.driver import Ack, Park, Publication, Settlement, StoredResult
+from asyncq.driver import Ack, ChordOpening, Park, Publication, Settlement, StoredResult
 from asyncq.errors import BackendError, BrokerConnectionError, BrokerError, BrokerFull, PublishError
 from asyncq.worker._attempt import Attempt
 from asyncq.worker._backoff import Backoff
+from asyncq.worker._canvas import Canvas
 from asyncq.worker._conclusion import Conclusion, Judge
 from asyncq.worker._coordinated import Coordinated
 from asyncq.worker._flow import Flow
@@ -20,20 +23,28 @@ from asyncq.worker._hold import Hold
 from asyncq.worker._journal import Journal
 from asyncq.worker._outcome import Failed, Lost, Outcome
 from asyncq.worker._recorder import Recorder
+from asyncq.worker._sequel import Sequel
 from asyncq.worker._setup import WorkerSetup
 from asyncq.worker._wear import Wear
 
 logger = logging.getLogger(__name__)
 
+#: A message, and what it follows from.
+_Message: TypeAlias = tuple[Conclusion, Publication]
+
+#: Messages that go to the broker in one call.
+_MOST_AT_ONCE = 1000
+
 #: States after which a task does not come again.
-_ENDED = frozenset({"SUCCESS", "FAILURE", "REVOKED", "IGNORED"})
+_ENDED = frozenset({"SUCCESS", "FAILURE", "REVOKED", "REPLACED", "IGNORED"})
 
 
 class Concluder:
     """Gathers outcomes while a flush is under way; the next flush takes all of them. An idle queue never waits.
 
-    The order of effects for one task: the record, then what follows (a retry), then the acknowledgement. A crash in
-    between repeats work; it never loses it.
+    The order of effects for one task: what follows from its success (callbacks, the next step), the record, what else
+    follows (a retry, parts of chords, errbacks), the acknowledgement. A crash in between repeats work; it never loses
+    it.
     """
 
     def __init__(
@@ -43,6 +54,7 @@ class Concluder:
         judge: Judge,
         journal: Journal,
         recorder: Recorder | None,
+        canvas: Canvas,
         hold: Hold,
         coordinated: Coordinated,
         flow: Flow,
@@ -53,6 +65,8 @@ class Concluder:
         self._journal = journal
         self._broker = setup.broker
         self._recorder = recorder
+        self._chords = canvas.chords
+        self._errbacks = canvas.errbacks
         self._leases = hold.leases
         self._settler = hold.settler
         self._maintenance = hold.maintenance
@@ -107,14 +121,24 @@ class Concluder:
             return self._judge.give_up(attempt, error)
 
     async def _act(self, conclusions: Sequence[Conclusion]) -> None:
-        refused = await self._store(conclusions)
-        following = [c for c in conclusions if c.follow_ups and id(c) not in refused]
+        linked = [c for c in conclusions if c.sequel is not None]
+        refused: set[int] = set()
+        if linked:
+            refused = await self._lead_on(linked)
+            conclusions = [c for c in conclusions if id(c) not in refused]
+        refused |= await self._store(conclusions)
+        following = [(c, each) for c in conclusions if c.follow_ups and id(c) not in refused for each in c.follow_ups]
         if following:
             refused |= await self._publish(following)
+        if linked:
+            linked = [c for c in linked if not (id(c) in refused or _is_lost(c))]
+            await self._follow(linked)
         if self._files is not None and self._files.in_use:
             await self._files.end([c for c in conclusions if not (id(c) in refused or _is_lost(c))])
         if refused:
             conclusions = [conclusion for conclusion in conclusions if id(conclusion) not in refused]
+        if linked:
+            conclusions = await self._close(conclusions, linked)
         self._settle(conclusions)
 
     def _settle(self, conclusions: Sequence[Conclusion]) -> None:
@@ -159,6 +183,10 @@ class Concluder:
             gone = {delivery.tag for delivery in await self._leases.confirm(stale)}
             for attempt in ours:
                 attempt.lost = attempt.delivery.tag in gone
+        if self._chords is not None:
+            for conclusion in conclusions:
+                if conclusion.chord is not None:
+                    await self._chords.confirm(conclusion.chord)
 
     async def _store(self, conclusions: Sequence[Conclusion]) -> set[int]:
         """Store the records; return (by `id`) the conclusions whose records the backend refuses for good.
@@ -183,13 +211,19 @@ class Concluder:
                 self._refuse(conclusion, error, refused)
         return refused
 
-    async def _publish(self, conclusions: Sequence[Conclusion]) -> set[int]:
+    async def _publish(self, messages: Sequence[_Message]) -> set[int]:
         """Publish what follows; return (by `id`) the conclusions whose messages the broker refuses for good.
 
         Those tasks fail instead, with the broker's reason: their turn comes with the next flush.
         """
-        messages = [(c, publication) for c in conclusions for publication in c.follow_ups]
         refused: set[int] = set()
+        for first in range(0, len(messages), _MOST_AT_ONCE):
+            for conclusion, reason in await self._publish_batch(messages[first : first + _MOST_AT_ONCE]):
+                self._refuse(conclusion, reason, refused)
+        return refused
+
+    async def _publish_batch(self, messages: Sequence[_Message]) -> list[tuple[Conclusion, Exception]]:
+        """Return what the broker refuses."""
         while messages := [(c, publication) for c, publication in messages if not _is_lost(c)]:
             try:
                 await self._broker.publish([publication for _, publication in messages])
@@ -197,20 +231,74 @@ class Concluder:
                 if not self._backoff.failing:
                     logger.warning("%d messages wait for the broker: %s", len(messages), error)
                 await anyio.sleep(self._backoff.next_delay())
-                await self._confirm(conclusions)
+                await self._confirm([conclusion for conclusion, _ in messages])
             except PublishError as error:
-                for position, reason in error.failures.items():
-                    self._refuse(messages[position][0], reason, refused)
-                messages = []
+                return [(messages[position][0], reason) for position, reason in error.failures.items()]
             except BrokerError as error:
-                for conclusion, _ in messages:
-                    self._refuse(conclusion, error, refused)
-                messages = []
+                return [(conclusion, error) for conclusion, _ in messages]
             else:
                 self._backoff.reset()
                 self._announce([publication for _, publication in messages])
-                messages = []
-        return refused
+                break
+        return []
+
+    # -- what follows in a canvas ------------------------------------------------------------------------------
+
+    async def _lead_on(self, linked: Sequence[Conclusion]) -> set[int]:
+        """Open chords, send callbacks and next steps: before the records, for nobody shall read of a success whose
+        sequel may still be lost. Returns (by `id`) those that can't.
+        """
+        await self._confirm(linked)
+        refused: set[int] = set()
+        for conclusion, reason in await self._open([(c, each) for c, s in _sequels(linked) for each in s.openings]):
+            self._refuse(conclusion, reason, refused)
+        return refused | await self._publish(
+            [(c, each) for c, s in _sequels(linked) if id(c) not in refused for each in s.messages]
+        )
+
+    async def _open(self, openings: Sequence[tuple[Conclusion, ChordOpening]]) -> list[tuple[Conclusion, Exception]]:
+        """Return what the backend refuses."""
+        if not openings or self._chords is None:
+            return []
+        try:
+            await self._chords.open([opening for _, opening in openings])
+        except BackendError as error:
+            if len(openings) == 1:
+                return [(openings[0][0], error)]
+            found = [await self._open([each]) for each in openings]
+            return [each for refusals in found for each in refusals]
+        return []
+
+    async def _follow(self, linked: Sequence[Conclusion]) -> None:
+        """After the records: those of steps that will not run, parts of chords, errbacks that are sent."""
+        records = [record for _, sequel in _sequels(linked) for record in sequel.records]
+        if records and self._recorder is not None:
+            await self._recorder.store(records)
+        parts = [part for _, sequel in _sequels(linked) for part in sequel.parts]
+        if parts and self._chords is not None:
+            ends = await self._chords.hand_in(parts)
+            if ends:
+                await self._act(ends)
+        refusals = await self._open([(c, each) for c, s in _sequels(linked) for each in s.errback_openings])
+        messages = [(c, each) for c, s in _sequels(linked) for each in s.errback_messages]
+        for first in range(0, len(messages), _MOST_AT_ONCE):
+            refusals += await self._publish_batch(messages[first : first + _MOST_AT_ONCE])
+        for conclusion, reason in refusals:
+            logger.error("An errback of %s can't be sent: %s", conclusion.attempt or "a chord's body", reason)
+
+    async def _close(self, conclusions: Sequence[Conclusion], linked: Sequence[Conclusion]) -> list[Conclusion]:
+        """Close chords, call errbacks; return what is to be settled without waiting for these."""
+        ends = [c.chord for c in linked if c.chord is not None]
+        if ends and self._chords is not None:
+            await self._chords.close(ends)
+        waiting: set[int] = set()
+        for conclusion, sequel in _sequels(linked):
+            if sequel.errback_calls:
+                waiting.add(id(conclusion))
+                self._errbacks.start(sequel.errback_calls, partial(self._settle, [conclusion]))
+        return [c for c in conclusions if id(c) not in waiting]
+
+    # -- parts of it -------------------------------------------------------------------------------------------
 
     def _refuse(self, conclusion: Conclusion, reason: Exception, refused: set[int]) -> None:
         if id(conclusion) in refused:
@@ -218,6 +306,8 @@ class Concluder:
         refused.add(id(conclusion))
         if conclusion.attempt is not None:
             self.put((conclusion.attempt, Failed(reason, retryable=False)))
+        elif conclusion.chord is not None and self._chords is not None:
+            self.put(self._chords.refused(conclusion.chord, reason))
         elif conclusion.settlement is not None:  # a stranger, which would be gone with its acknowledgement
             delivery, text = conclusion.settlement.delivery, f"it could not be put off: {reason}"
             self._journal.buried(delivery, text)
@@ -242,5 +332,13 @@ def _land(attempt: Attempt, settlement: Settlement | None, flights: FlightRecord
 
 
 def _is_lost(conclusion: Conclusion) -> bool:
-    """The delivery has gone to somebody else."""
-    return conclusion.attempt is not None and conclusion.attempt.lost
+    """The delivery, or the claim on the chord, has gone to somebody else."""
+    if conclusion.attempt is None:
+        return conclusion.chord is not None and conclusion.chord.lost
+    return conclusion.attempt.lost
+
+
+def _sequels(linked: Sequence[Conclusion]) -> Iterator[tuple[Conclusion, Sequel]]:
+    for conclusion in linked:
+        if conclusion.sequel is not None:
+            yield conclusion, conclusion.sequel

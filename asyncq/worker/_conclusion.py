@@ -13,12 +13,24 @@ from msgspec import Struct
 
 from asyncq._definition import TaskOptions
 from asyncq._suspicion import Suspicion
-from asyncq.driver import Ack, Dead, Delivery, GiveBack, Park, Publication, Requeue, Settlement, StoredResult
+from asyncq.driver import (
+    Ack,
+    ChordClaim,
+    Dead,
+    Delivery,
+    GiveBack,
+    Park,
+    Publication,
+    Requeue,
+    Settlement,
+    StoredResult,
+)
 from asyncq.errors import (
-    EncodeError,
+    ConfigurationError,
     InvalidArguments,
     MaxRetriesExceededError,
     NotRegistered,
+    ProtocolError,
     Reject,
     Retry,
     TaskRevokedError,
@@ -27,6 +39,7 @@ from asyncq.errors import (
 )
 from asyncq.protocol import TaskMessage, dead_letter, decode_task, describe_exception, retry_of
 from asyncq.worker._attempt import Attempt
+from asyncq.worker._continuation import Continuation
 from asyncq.worker._outcome import (
     Convicted,
     Crashed,
@@ -36,31 +49,50 @@ from asyncq.worker._outcome import (
     NotStarted,
     Outcome,
     Rejected,
+    Replaced,
     RetryAsked,
     Revoked,
     Snoozed,
     Succeeded,
 )
 from asyncq.worker._record_encoder import RecordEncoder
+from asyncq.worker._sequel import Completion, Sequel
 from asyncq.worker._setup import WorkerSetup
 from asyncq.worker._strangers import put_off
 
 logger = logging.getLogger(__name__)
 
 
+class ChordEnd(Struct, kw_only=True, eq=False):
+    """A chord that is complete, and that this worker may end."""
+
+    claim: ChordClaim
+    #: What was kept of its body; None where that can't be read.
+    completion: Completion | None = None
+    #: Monotonic seconds until which nobody else can have the claim.
+    safe_until: float = 0.0
+    #: Somebody else has the claim by now.
+    lost: bool = False
+
+
 class Conclusion(Struct, kw_only=True):
     """The effects of one outcome, in the order in which they must happen."""
 
-    #: None for a delivery that never became an attempt.
+    #: None for a delivery that never became an attempt, and for the end of a chord.
     attempt: Attempt | None
-    #: What the log says: SUCCESS, FAILURE, RETRY, SNOOZED, REVOKED, REJECTED, IGNORED, INTERRUPTED, CRASHED or UNKNOWN.
+    #: What the log says: SUCCESS, FAILURE, RETRY, SNOOZED, REVOKED, REPLACED, REJECTED, IGNORED, INTERRUPTED, CRASHED,
+    #: UNKNOWN or CHORD.
     state: str
+    #: What follows in its canvas, some of it before its own record, some after.
+    sequel: Sequel | None = None
     #: First stored, where results are wanted …
     record: StoredResult | None = None
     #: … then published …
     follow_ups: tuple[Publication, ...] = ()
-    #: … then settled, unless it was acknowledged before the run.
+    #: … then settled, unless it was acknowledged before the run …
     settlement: Settlement | None = None
+    #: … or closed.
+    chord: ChordEnd | None = None
     #: For the log.
     error: BaseException | None = None
 
@@ -68,8 +100,9 @@ class Conclusion(Struct, kw_only=True):
 class Judge:
     """Turns outcomes into conclusions by the rules of the task and of the app."""
 
-    def __init__(self, setup: WorkerSetup, records: RecordEncoder) -> None:
+    def __init__(self, setup: WorkerSetup, records: RecordEncoder, continuation: Continuation) -> None:
         self._setup = setup
+        self._continuation = continuation
         self._records = records
         self._clock = setup.environment.clock
 
@@ -87,17 +120,16 @@ class Judge:
                 return self._snooze(attempt, countdown)
             case Rejected(reject):
                 return self._reject(attempt, reject)
-            case Ignored():
-                return Conclusion(attempt=attempt, state="IGNORED", settlement=_ack(attempt))
             case Revoked(reason):
-                exc = TaskRevokedError(reason)
-                return self._final(attempt, "REVOKED", describe_exception(exc), error=exc)
+                return self._revoked(attempt, TaskRevokedError(reason))
+            case Replaced(document):
+                return self._replaced(attempt, document)
             case Interrupted():
                 return self._interrupted(attempt)
-            case NotStarted():
-                return Conclusion(attempt=attempt, state="INTERRUPTED", settlement=GiveBack(attempt.delivery))
             case Crashed(exc):
                 return self._crashed(attempt, exc)
+            case Ignored() | NotStarted():
+                return _unrecorded(attempt, outcome)
 
     def give_up(self, attempt: Attempt, error: Exception) -> Conclusion:
         """What follows when nothing else could be concluded: FAILURE if that can be, else the dead letters."""
@@ -112,12 +144,27 @@ class Judge:
     # -- one outcome each ------------------------------------------------------------------------------------
 
     def _success(self, attempt: Attempt, value: Any) -> Conclusion:
-        if attempt.ignore_result or self._setup.backend is None:
-            return Conclusion(attempt=attempt, state="SUCCESS", settlement=_ack(attempt))
+        message, sequel = attempt.message, attempt.sequel
         try:
-            return self._final(attempt, "SUCCESS", value)
-        except EncodeError as error:
+            if message.callbacks or message.chain or message.chord:
+                sequel = self._continuation.after_success(message, value, sequel)
+            if attempt.ignore_result or self._setup.backend is None:
+                return Conclusion(attempt=attempt, state="SUCCESS", settlement=_ack(attempt), sequel=sequel)
+            return self._final(attempt, "SUCCESS", value, sequel=sequel)
+        except (ProtocolError, ConfigurationError) as error:
             return self._failure(attempt, error)
+
+    def _revoked(self, attempt: Attempt, exc: TaskRevokedError) -> Conclusion:
+        sequel = None if attempt.message.chord is None else self._continuation.after_revocation(attempt.message, exc)
+        return self._final(attempt, "REVOKED", describe_exception(exc), error=exc, sequel=sequel)
+
+    def _replaced(self, attempt: Attempt, document: dict[str, Any]) -> Conclusion:
+        """No record: what takes its place has its id, and will store one."""
+        try:
+            sequel = self._continuation.instead_of(attempt.message, document)
+        except (ProtocolError, ConfigurationError) as error:
+            return self._failure(attempt, error)
+        return Conclusion(attempt=attempt, state="REPLACED", settlement=_ack(attempt), sequel=sequel)
 
     def _failure(self, attempt: Attempt, exc: BaseException, *, settlement: Settlement | None = None) -> Conclusion:
         if settlement is None and not (attempt.acknowledged or attempt.program.acks_failures):
@@ -127,9 +174,21 @@ class Judge:
                 settlement = self.bury(
                     attempt.delivery, f"failed with {type(exc).__name__}", attempts=attempt.message.retries + 1
                 )
+        text = traceback_text(exc)
+        sequel = None
+        if not isinstance(settlement, Requeue):  # what comes again has not ended
+            store = not attempt.ignore_result or attempt.program.store_errors
+            sequel = self._sequel_of_failure(attempt.message, exc, text, store=store)
         return self._final(
-            attempt, "FAILURE", describe_exception(exc), error=exc, text=traceback_text(exc), settlement=settlement
+            attempt, "FAILURE", describe_exception(exc), error=exc, text=text, settlement=settlement, sequel=sequel
         )
+
+    def _sequel_of_failure(
+        self, message: TaskMessage, exc: BaseException, text: str | None, *, store: bool
+    ) -> Sequel | None:
+        if not (message.errbacks or message.chain or message.chord):
+            return None
+        return self._continuation.after_failure(message, exc, text, store=store)
 
     def _failed(
         self, attempt: Attempt, exc: BaseException, *, retryable: bool, settlement: Settlement | None = None
@@ -217,13 +276,20 @@ class Judge:
         error: BaseException | None = None,
         text: str | None = None,
         settlement: Settlement | None = None,
+        sequel: Sequel | None = None,
     ) -> Conclusion:
         record = None
         keeps_errors = state == "FAILURE" and attempt.program.store_errors
         if not attempt.ignore_result or keeps_errors:
-            record = self._records.of(attempt, state, result, text)
+            more = () if sequel is None else sequel.children
+            record = self._records.of(attempt, state, result, text, more=more)
         return Conclusion(
-            attempt=attempt, state=state, record=record, settlement=settlement or _ack(attempt), error=error
+            attempt=attempt,
+            state=state,
+            sequel=sequel,
+            record=record,
+            settlement=settlement or _ack(attempt),
+            error=error,
         )
 
     def unregistered(self, delivery: Delivery, message: TaskMessage) -> Conclusion:
@@ -247,7 +313,8 @@ class Judge:
         if not ignore:
             record = self._records.encode(message, "FAILURE", describe_exception(error), queue=delivery.queue)
         dead = self.bury(delivery, reason)
-        return Conclusion(attempt=None, state="UNKNOWN", record=record, settlement=dead, error=error)
+        sequel = self._sequel_of_failure(message, error, None, store=not ignore)
+        return Conclusion(attempt=None, state="UNKNOWN", sequel=sequel, record=record, settlement=dead, error=error)
 
     def _again(self, attempt: Attempt, *, due: float | None, retries: int) -> Publication:
         eta = None if due is None else datetime.fromtimestamp(due, UTC)
@@ -266,6 +333,12 @@ class Judge:
 def _reason(retry: Retry, text: str) -> BaseException:
     """Why a task fails that may not be tried again."""
     return MaxRetriesExceededError(text) if retry.exc is None else retry.exc
+
+
+def _unrecorded(attempt: Attempt, outcome: Ignored | NotStarted) -> Conclusion:
+    if isinstance(outcome, Ignored):
+        return Conclusion(attempt=attempt, state="IGNORED", settlement=_ack(attempt))
+    return Conclusion(attempt=attempt, state="INTERRUPTED", settlement=GiveBack(attempt.delivery))
 
 
 def _ack(attempt: Attempt) -> Settlement | None:

@@ -9,6 +9,7 @@ from asyncq.driver import Coordination
 from asyncq.worker._backoff import Backoff
 from asyncq.worker._case_files import CaseFiles
 from asyncq.worker._claims import Claims
+from asyncq.worker._dispatches import Dispatches
 from asyncq.worker._flow import Flow
 from asyncq.worker._revoker import Revoker
 from asyncq.worker._setup import WorkerSetup
@@ -20,6 +21,7 @@ class Coordinated(Struct, frozen=True, eq=False):
     claims: Claims | None = None
     files: CaseFiles | None = None
     revoker: Revoker | None = None
+    dispatches: Dispatches | None = None
 
 
 def coordinate(setup: WorkerSetup, coordination: Coordination | None, flow: Flow, *, node: str) -> Coordinated:
@@ -30,4 +32,9 @@ def coordinate(setup: WorkerSetup, coordination: Coordination | None, flow: Flow
     files = None
     if setup.broker.capabilities.shared:  # messages that die with their process leave nobody to suspect
         files = CaseFiles(coordination, Backoff(dice), clock, node=node)
-    return Coordinated(Claims(coordination, flow, dice), files, Revoker(Revocations(coordination), flow, dice))
+    return Coordinated(
+        claims=Claims(coordination, flow, dice),
+        files=files,
+        revoker=Revoker(Revocations(coordination), flow, dice),
+        dispatches=Dispatches(coordination),
+    )

@@ -23,6 +23,7 @@ from asyncq.worker._hold import Hold
 from asyncq.worker._outcome import (
     Failed,
     FoundElsewhere,
+    Ignored,
     Interrupted,
     Lost,
     NotStarted,
@@ -51,6 +52,10 @@ class _NotOurs(Exception):
 
 class _NotWanted(Exception):
     """The task expired or was revoked before the first line ran."""
+
+
+class _SentTwice(Exception):
+    """Another sending of this message has started before."""
 
 
 class _TooLate(Exception):
@@ -83,6 +88,7 @@ class Executor:
         self._revoker = coordinated.revoker
         self._claims = coordinated.claims
         self._files = coordinated.files
+        self._dispatches = coordinated.dispatches
         self._clock = setup.environment.clock
         self._running: dict[Attempt, asyncio.Task[None]] = {}
         self._kill_grace = setup.kill_grace
@@ -191,12 +197,18 @@ class Executor:
         return self._in_process if definition.options.executor == "process" else self._in_thread
 
     async def _begin(self, attempt: Attempt) -> Context:
-        """Do what must be done before the first line of the user's code. Raises _NotOurs, _NotWanted, _TooLate."""
+        """Do what must be done before the first line of the user's code.
+
+        Raises _NotOurs, _NotWanted, _SentTwice, _TooLate.
+        """
         program, delivery = attempt.program, attempt.delivery
         self._check_started_in_time(attempt)
         self._check_wanted(attempt)
         if not self._leases.is_confirmed(delivery) and await self._leases.confirm([delivery]):
             raise _NotOurs
+        dispatches = None if attempt.message.dispatch is None else self._dispatches
+        if dispatches is not None and not await dispatches.begin(attempt):
+            raise _SentTwice
         claims = None if program.definition.options.unique is None else self._claims
         if claims is not None and not await claims.begin(attempt):
             raise _NotWanted("duplicate")
@@ -345,6 +357,8 @@ class Executor:
                 return Lost()
             case _NotWanted():
                 return Revoked(str(exc))
+            case _SentTwice():
+                return Ignored()
             case _TooLate():
                 return NotStarted()
             case FoundElsewhere():

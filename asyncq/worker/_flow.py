@@ -22,6 +22,8 @@ class WorkerStats(Struct, kw_only=True):
     retried: int = 0
     snoozed: int = 0
     revoked: int = 0
+    #: Gave their places to other tasks.
+    replaced: int = 0
     rejected: int = 0
     ignored: int = 0
     #: Interrupted by the worker's stop, or never started, and given back.

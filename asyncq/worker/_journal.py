@@ -54,6 +54,9 @@ class Journal:
             case "REVOKED":
                 stats.revoked += 1
                 self._log(logging.INFO, "%s[%s] was not run: %s", attempt, error)
+            case "REPLACED":
+                stats.replaced += 1
+                self._log(logging.INFO, "%s[%s] gives its place to another task", attempt)
             case "REJECTED":
                 stats.rejected += 1
                 self._log(logging.INFO, "%s[%s] went back to its queue: %s", attempt, error)

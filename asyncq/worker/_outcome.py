@@ -7,7 +7,7 @@ from typing import Any, TypeAlias, cast
 
 from msgspec import Struct
 
-from asyncq.errors import Ignore, InvalidArguments, Reject, Retry, Snooze, TimeLimitExceeded, WorkerLostError
+from asyncq.errors import Ignore, InvalidArguments, Reject, Replace, Retry, Snooze, TimeLimitExceeded, WorkerLostError
 
 #: Modules whose frames stand between the worker and the user's function.
 _RUNTIME = ("asyncq.worker.", "asyncq._middleware", "anyio.")
@@ -63,6 +63,12 @@ class Revoked(Struct, frozen=True):
     reason: str
 
 
+class Replaced(Struct, frozen=True):
+    """The function raised Replace: a signature takes its place."""
+
+    document: dict[str, Any]
+
+
 class Interrupted(Struct, frozen=True):
     """The worker stopped before the function could end."""
 
@@ -86,6 +92,7 @@ Outcome: TypeAlias = (
     | Rejected
     | Ignored
     | Revoked
+    | Replaced
     | Interrupted
     | NotStarted
     | Crashed
@@ -111,6 +118,8 @@ def outcome_of(exc: BaseException) -> Outcome:
             return RetryAsked(retry)
         case Ignore():
             return Ignored()
+        case Replace() as replace:
+            return Replaced(replace.document)
         case Snooze() as snooze:
             return Snoozed(snooze.countdown)
         case Reject() as reject:
@@ -130,8 +139,8 @@ def users_part(traceback: TracebackType | None) -> TracebackType | None:
 
 
 def _steering(exc: BaseException) -> BaseException | None:
-    """Find the Retry, Snooze, Ignore or Reject that a task group has wrapped: raised in its body or in a child."""
+    """Find what steers in what a task group has wrapped: raised in its body or in a child."""
     if not isinstance(exc, BaseExceptionGroup):
-        return exc if isinstance(exc, Retry | Snooze | Ignore | Reject) else None
+        return exc if isinstance(exc, Retry | Snooze | Ignore | Replace | Reject) else None
     group = cast("BaseExceptionGroup[BaseException]", exc)
     return next(filter(None, map(_steering, group.exceptions)), None)

@@ -9,6 +9,7 @@ from asyncq._flight import FlightRecorder
 from asyncq._resources import Resources
 from asyncq.errors import ConfigurationError
 from asyncq.worker._attempt import Surroundings
+from asyncq.worker._canvas import set_up_canvas
 from asyncq.worker._concluder import Concluder
 from asyncq.worker._conclusion import Judge
 from asyncq.worker._coordinated import coordinate
@@ -18,7 +19,7 @@ from asyncq.worker._flow import Flow
 from asyncq.worker._hold import take_hold
 from asyncq.worker._intake import Intake
 from asyncq.worker._journal import Journal
-from asyncq.worker._program import Program, compile_tasks
+from asyncq.worker._program import Program
 from asyncq.worker._record_encoder import RecordEncoder
 from asyncq.worker._recorder import InterimStates, Recorder
 from asyncq.worker._setup import WorkerSetup
@@ -46,12 +47,12 @@ class Parts:
         condemn: Callable[[str], None],
         stop: Callable[[], None],
     ) -> None:
-        programs = compile_tasks(setup)
         coordination = coordination_of(setup.backend, setup.broker)
-        if coordination is None:
-            _refuse_fleet_limits(programs, setup)
         records = RecordEncoder(setup, node=node)
-        journal, judge = Journal(flow.stats), Judge(setup, records)
+        self.canvas = canvas = set_up_canvas(setup, records, coordination, flow)
+        if coordination is None:
+            _refuse_fleet_limits(canvas.programs, setup)
+        journal, judge = Journal(flow.stats), Judge(setup, records, canvas.continuation)
         self.hold = hold = take_hold(setup, flow, node=node, flights=flights)
         self.coordinated = coordinated = coordinate(setup, coordination, flow, node=node)
         self.recorder = None if setup.backend is None else Recorder(setup.backend, setup.environment.random)
@@ -60,6 +61,7 @@ class Parts:
             judge=judge,
             journal=journal,
             recorder=self.recorder,
+            canvas=canvas,
             hold=hold,
             coordinated=coordinated,
             flow=flow,
@@ -81,8 +83,10 @@ class Parts:
             self.visibility = Visibility(coordination, setup, node=node, flow=flow, executor=self.executor, stop=stop)
         self.intake = Intake(
             setup=setup,
-            programs=programs,
-            surroundings=Surroundings(node, InterimStates(records, self.recorder), setup.limits, resources),
+            programs=canvas.programs,
+            surroundings=Surroundings(
+                node, InterimStates(records, self.recorder), setup.limits, resources, canvas.courier
+            ),
             coordination=coordination,
             hold=hold,
             coordinated=coordinated,

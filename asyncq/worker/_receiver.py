@@ -124,9 +124,6 @@ class Receiver:
             conclusion = self._judge.unregistered(delivery, message)
             self._journal.unknown(message.task, delivery, dead=isinstance(conclusion.settlement, Dead))
             self._concluder.put(conclusion)
-        elif message.callbacks or message.errbacks or message.chain or message.chord:
-            # To run it and forget what was linked to it would lose work in silence.
-            self._bury(delivery, "links, chains and chords are not supported yet")
         elif message.eta is None and message.expires is None:
             self._look_at(self._attempt(delivery, message, program))
         else:

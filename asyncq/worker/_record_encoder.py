@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -26,11 +27,12 @@ class RecordEncoder:
         self._node = node
         self._clock = setup.environment.clock
 
-    def of(self, attempt: Attempt, state: str, result: Any, text: str | None = None) -> StoredResult | None:
-        """The record of an attempt, with the traceback's `text`."""
-        return self.encode(
-            attempt.message, state, result, text, queue=attempt.delivery.queue, children=attempt.children
-        )
+    def of(
+        self, attempt: Attempt, state: str, result: Any, text: str | None = None, *, more: Sequence[Any] = ()
+    ) -> StoredResult | None:
+        """The record of an attempt, with the traceback's `text`, and `more` children than it has sent itself."""
+        children = [*attempt.children, *more] if more else attempt.children
+        return self.encode(attempt.message, state, result, text, queue=attempt.delivery.queue, children=children)
 
     def encode(
         self,

@@ -10,6 +10,7 @@ from msgspec import Struct, field
 
 from asyncq._definition import TaskDefinition
 from asyncq._middleware import Middleware
+from asyncq._producer import Producer
 from asyncq._resources import Lifespan
 from asyncq.driver import Broker, Environment, Queue, ResultBackend
 from asyncq.protocol import Limits
@@ -28,6 +29,8 @@ class WorkerSetup(Struct, kw_only=True):
     backend: ResultBackend | None
     queues: Sequence[Queue]
     environment: Environment
+    #: Makes the messages that follow from a task's end.
+    producer: Producer
     middleware: Sequence[Middleware] = ()
     lifespans: Sequence[Lifespan[Any]] = ()
     #: Coroutine tasks at a time.
@@ -59,6 +62,8 @@ class WorkerSetup(Struct, kw_only=True):
     limits: Limits = field(default_factory=Limits)
     #: Content types (short names) that are decoded.
     accept: tuple[str, ...] = ("json",)
+    #: What follows from a task gets its priority, where it names none.
+    inherit_parent_priority: bool = False
     # What holds where a task doesn't say:
     ignore_result: bool = False
     store_errors_even_if_ignored: bool = False

@@ -288,6 +288,9 @@ class Worker:
                     settling.start_soon(loop.run)
             async with anyio.create_task_group() as concluding:
                 concluding.start_soon(parts.concluder.run)
+                concluding.start_soon(parts.canvas.errbacks.run)
+                if parts.canvas.chords is not None:
+                    concluding.start_soon(parts.canvas.chords.run, parts.concluder.put)
                 concluding.start_soon(intake.dispatcher.run)
                 concluding.start_soon(intake.dispatcher.return_overdue)
                 concluding.start_soon(intake.gate.run)

@@ -23,6 +23,7 @@ def setup_of(queue: AsyncQ, **options: Any) -> WorkerSetup:
         backend=None,
         queues=queue.queues(),
         environment=queue._environment,
+        producer=queue._outbox.producer,
         middleware=(),
         lifespans=(),
         settings=queue.settings,

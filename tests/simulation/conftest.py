@@ -13,6 +13,7 @@ def seldom(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     monkeypatch.setattr("asyncq_brokers.memory._store.HOUSEKEEPING", 60.0)
     monkeypatch.setattr("asyncq.worker._revoker.INTERVAL", 60.0)
+    monkeypatch.setattr("asyncq.worker._chords.INTERVAL", 60.0)
 
 
 @pytest.fixture

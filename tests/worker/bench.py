@@ -12,6 +12,8 @@ import msgspec
 from asyncq._clock import system_environment
 from asyncq._context import Context
 from asyncq._definition import TaskDefinition, TaskOptions
+from asyncq._producer import Producer
+from asyncq._settings_sources import load_settings
 from asyncq.driver import Broker, DriverConfig, Environment, Publication, Queue, QueueDepth, ResultBackend, Stored
 from asyncq.protocol import (
     READY_STATES,
@@ -64,6 +66,7 @@ class Bench:
             "backend": MemoryBackend(self.config),
             "queues": [Queue(name=QUEUE)],
             "environment": self.environment,
+            "producer": Producer(load_settings({}), self.environment),
             "shutdown_timeout": 5.0,
         } | settings
         return Worker(WorkerSetup(app="bench", tasks=self.tasks, **given))

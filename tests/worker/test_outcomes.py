@@ -324,14 +324,6 @@ async def test_an_undecodable_message_becomes_a_dead_letter_as_it_came(bench: Be
     assert letter.headers["asyncq-dead"]["reason"].startswith("undecodable")
 
 
-async def test_what_would_be_forgotten_is_refused(bench: Bench) -> None:
-    bench.task(add)
-    link = {"task": "add", "args": [1], "kwargs": {}, "options": {}, "subtask_type": None, "immutable": False}
-    async with bench.worker():
-        await bench.send("add", 1, 1, callbacks=[link])
-        await bench.until(lambda depth: depth.dead == 1)
-
-
 async def test_an_expired_task_is_revoked_unrun(bench: Bench) -> None:
     ran: list[int] = []
 

@@ -1,0 +1,312 @@
+"""What follows from a task's end in its canvas: messages, chords, records of others. Decides only; `_concluder` acts.
+
+The order is Celery's (canvas.md, 7). Ids are those in the signatures; what has none yet gets one that follows from the
+task's own, so that a repeat after a crash sends the same messages once more.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, cast
+
+import msgspec
+
+from asyncq._definition import TaskDefinition
+from asyncq._validation import dump_result
+from asyncq.canvas import (
+    ChordNode,
+    Document,
+    GroupNode,
+    Node,
+    Opening,
+    Planner,
+    ResultTree,
+    read_node,
+    result_of,
+)
+from asyncq.driver import ChordOpening, ChordPart, Joining
+from asyncq.errors import ChordError, ConfigurationError, EncodeError, ProtocolError, SignatureError
+from asyncq.protocol import (
+    DISPATCH_HEADER,
+    ExceptionRegistry,
+    SavedGroup,
+    TaskMessage,
+    describe_exception,
+    dumps,
+    encode_group,
+    encode_part,
+)
+from asyncq.worker._errbacks import sort_errbacks
+from asyncq.worker._mailer import Mailer
+from asyncq.worker._record_encoder import RecordEncoder
+from asyncq.worker._replacing import in_place_of
+from asyncq.worker._sequel import Completion, Sequel
+from asyncq.worker._setup import WorkerSetup
+from asyncq.worker._stand_ins import later_steps, stand_ins
+
+logger = logging.getLogger("asyncq.worker")
+
+# `Any` below: values of the user's tasks, and options of signatures, which anybody may have written.
+
+#: Revives exceptions for errbacks: those of Python and of asyncq.
+_REGISTRY = ExceptionRegistry()
+
+#: Of ids that follow from a task's own.
+_IDS = uuid.UUID("7d5c6f0e-5f0b-4a53-9e36-0d1f3bfae2c4")
+
+
+class Continuation:
+    """Decides for one worker."""
+
+    def __init__(
+        self, setup: WorkerSetup, records: RecordEncoder, mailer: Mailer, tasks: Mapping[str, TaskDefinition]
+    ) -> None:
+        self._setup = setup
+        self._records = records
+        self._mailer = mailer
+        self._tasks = tasks
+        self._joins = isinstance(setup.backend, Joining)
+        self._saves_headers = isinstance(setup.backend, Joining) and setup.backend.chords.saves_headers
+
+    # -- ends of a task --------------------------------------------------------------------------------------
+
+    def after_success(self, message: TaskMessage, value: Any, sequel: Sequel | None = None) -> Sequel:
+        """Callbacks, the next step of the chain, a chord's part; after what is in `sequel` already.
+
+        Raises EncodeError, SignatureError, ConfigurationError: then the task has failed.
+        """
+        sequel, planner = sequel or Sequel(), self._planner(message)
+        if message.callbacks:
+            for node in _callback_nodes(message.callbacks):
+                self._add(sequel, planner, node, [value])
+        if message.chain:
+            *rest, step = message.chain
+            self._add(sequel, planner, read_node(step), [value], chain=rest)
+        sequel.parts = self._parts(message, "SUCCESS", value)
+        return sequel
+
+    def after_failure(self, message: TaskMessage, exc: BaseException, text: str | None, *, store: bool) -> Sequel:
+        """A chord's part, the later steps of the chain, which fail as well, and errbacks. Raises nothing.
+
+        `store` says whether the later steps' failures shall be stored.
+        """
+        sequel, described = Sequel(), describe_exception(exc)
+        sequel.parts = self._parts(message, "FAILURE", described)
+        self._fail_later_steps(sequel, message, described, text, store=store)
+        self._add_errbacks(sequel, message, exc, text)
+        return sequel
+
+    def after_revocation(self, message: TaskMessage, exc: BaseException) -> Sequel:
+        """A chord's part alone: what comes later stays pending, as with Celery."""
+        return Sequel(parts=self._parts(message, "REVOKED", describe_exception(exc)))
+
+    def sent_by(self, message: TaskMessage, node: Node, args: Sequence[Any], *, number: int = 0) -> Sequel:
+        """What a running task sends, as its `number`th. Raises as `after_success`."""
+        sequel = Sequel()
+        self._add(sequel, self._planner(message, f"sent {number}"), node, args)
+        return sequel
+
+    def instead_of(self, message: TaskMessage, document: Document) -> Sequel:
+        """A signature takes the task's place (canvas.md, 13). Raises as `after_success`."""
+        node, rest = in_place_of(message, read_node(document))
+        sequel = Sequel()
+        self._add(sequel, self._planner(message), node, [], chain=rest)
+        return sequel
+
+    # -- ends of a chord -------------------------------------------------------------------------------------
+
+    def after_header(self, completion: Completion, results: Sequence[Any], *, dispatch: str) -> Sequel:
+        """The body, with the results of the header. Raises as `after_success`."""
+        sequel = Sequel()
+        node = read_node(completion.body)
+        planner = self._planner_of(completion, dispatch)
+        self._add(sequel, planner, node, [list(results)], headers={DISPATCH_HEADER: dispatch})
+        return sequel
+
+    def after_header_failure(
+        self, completion: Completion, error: ChordError, cause: Mapping[str, Any] | None
+    ) -> Sequel:
+        """The body will not run: its failure, that of what follows it, its errbacks (canvas.md, 11). Raises nothing.
+
+        `cause` describes the failure in the header, which is what the members of a group get, as with Celery.
+        """
+        sequel = Sequel()
+        try:
+            node = read_node(completion.body)
+            missed = list(stand_ins(node))
+        except SignatureError as fault:
+            logger.error("The body of a chord can't be read: %s", fault)  # noqa: TRY400 - the text says it all
+            return sequel
+        exc: Exception = error
+        described = describe_exception(error)
+        if cause is not None and isinstance(node, GroupNode):
+            exc, described = _REGISTRY.revive(cause, traceback=None), dict(cause)
+        for message in missed:
+            message.root_id, message.parent_id = completion.root_id, completion.parent_id
+            self._fail(sequel, message, described, None, store=True)
+            self._add_errbacks(sequel, message, exc, None)
+        chain = node.options.get("chain")
+        if isinstance(chain, list):
+            after = TaskMessage(task=missed[-1].task, id=missed[-1].id, chain=cast("list[Document]", chain))
+            self._fail_later_steps(sequel, after, described, None, store=True)
+        return sequel
+
+    # -- parts of it -----------------------------------------------------------------------------------------
+
+    def _add(
+        self,
+        sequel: Sequel,
+        planner: Planner,
+        node: Node,
+        args: Sequence[Any],
+        *,
+        chain: Sequence[Document] | None = None,
+        headers: Mapping[str, Any] | None = None,
+    ) -> None:
+        frozen = planner.freeze(node)
+        for step in planner.plan(frozen, args, chain=chain):
+            if isinstance(step, Opening):
+                sequel.openings.append(self._opening(step))
+            else:
+                sequel.messages.append(self._mailer.publication(step, headers=headers))
+        sequel.children.append(_child(frozen))
+
+    def _opening(self, opening: Opening) -> ChordOpening:
+        setup = self._setup
+        if not self._joins:
+            where = "there is no result backend" if setup.backend is None else f"{setup.backend.address} can't"
+            raise ConfigurationError(
+                f"a chord needs a result backend that brings its parts together, and {where}: "
+                "use Redis, SQLite or DynamoDB"
+            )
+        saved = None
+        if opening.members is not None:
+            group = SavedGroup(group_id=opening.group_id, members=[_saved(each) for each in opening.members])
+            saved = encode_group(
+                group, serializer=setup.result_serializer, compression=setup.result_compression, limits=setup.limits
+            )
+        return ChordOpening(group_id=opening.group_id, size=opening.size, saved=saved, expires=setup.result_expires)
+
+    def _parts(self, message: TaskMessage, state: str, result: Any) -> list[ChordPart]:
+        """Its part of its chord, where it has one, and somebody to hand it to."""
+        if message.chord is None or message.group is None or not self._joins:
+            return []
+        completion = Completion(body=message.chord, root_id=message.root_id or message.id, parent_id=message.id)
+        return [
+            ChordPart(
+                group_id=message.group,
+                task_id=message.id,
+                index=message.group_index,
+                member=self._member(message.id, state, result),
+                body=dumps(msgspec.structs.asdict(completion)),
+                expires=self._setup.result_expires,
+            )
+        ]
+
+    def _member(self, task_id: str, state: str, result: Any) -> bytes:
+        setup = self._setup
+        serializer, compression = setup.result_serializer, setup.result_compression
+        try:
+            return encode_part(task_id, state, result, serializer=serializer, compression=compression)
+        except EncodeError:
+            # Models and dataclasses, which most results are not, are looked for only when the plain way fails.
+            dumped = dump_result(result)
+            return encode_part(task_id, state, dumped, serializer=serializer, compression=compression)
+
+    def _fail_later_steps(
+        self, sequel: Sequel, message: TaskMessage, described: dict[str, Any], text: str | None, *, store: bool
+    ) -> None:
+        try:
+            for step in later_steps(message.chain):
+                self._fail(sequel, step, described, text, store=store)
+        except ProtocolError as error:
+            logger.error("What follows %s[%s] can't be read: %s", message.task, message.id, error)  # noqa: TRY400 - its text says it all
+
+    def _fail(
+        self, sequel: Sequel, message: TaskMessage, described: dict[str, Any], text: str | None, *, store: bool
+    ) -> None:
+        if store:
+            record = self._records.encode(message, "FAILURE", described, text, queue="")
+            if record is not None:
+                sequel.records.append(record)
+        sequel.parts += self._parts(message, "FAILURE", described)
+
+    def _add_errbacks(self, sequel: Sequel, message: TaskMessage, exc: BaseException, text: str | None) -> None:
+        """Those that are sent go as one group, as with Celery."""
+        if not message.errbacks:
+            return
+        calls, sent = sort_errbacks(message, exc, text, self._tasks)
+        sequel.errback_calls += calls
+        if sent:
+            other = Sequel()
+            try:
+                self._add(other, self._planner(message, "errbacks"), GroupNode(tasks=sent), [message.id])
+            except (ProtocolError, ConfigurationError) as error:
+                logger.error("The errbacks of %s[%s] can't be sent: %s", message.task, message.id, error)  # noqa: TRY400
+                return
+            sequel.errback_openings += other.openings
+            sequel.errback_messages += other.messages
+
+    def _planner(self, message: TaskMessage, purpose: str = "") -> Planner:
+        properties = message.properties
+        return Planner(
+            new_id=_ids(message.id, f"{message.replaced_task_nesting}{purpose}"),
+            reply_to=properties.reply_to,
+            parent_id=message.id,
+            root_id=message.root_id or message.id,
+            priority=properties.priority if self._setup.inherit_parent_priority else None,
+            saves_headers=self._saves_headers,
+        )
+
+    def _planner_of(self, completion: Completion, dispatch: str) -> Planner:
+        """`dispatch` names the chord where its body names nothing."""
+        options: Mapping[str, Any] = completion.body.get("options") or {}
+        return Planner(
+            new_id=_ids(str(options.get("task_id") or options.get("group_id") or dispatch), "body"),
+            parent_id=completion.parent_id,
+            root_id=completion.root_id,
+            saves_headers=self._saves_headers,
+        )
+
+
+def dependency_text(task_id: str, described: Mapping[str, Any] | None) -> str:
+    """What a chord's error says of the header task that has failed, in Celery's words."""
+    described = described or {}
+    name = str(described.get("exc_type") or "Exception").rpartition(".")[2]
+    message: object = described.get("exc_message")
+    arguments = cast("list[object]", message) if isinstance(message, list | tuple) else [message]
+    return f"Dependency {task_id} raised {name}({', '.join(map(repr, arguments))})"
+
+
+def _ids(task_id: str, purpose: str) -> Callable[[], str]:
+    numbers = itertools.count()
+    return lambda: str(uuid.uuid5(_IDS, f"{task_id} {purpose} {next(numbers)}"))
+
+
+def _callback_nodes(callbacks: Sequence[Document]) -> Iterable[Node]:
+    """One by itself; of several first each group, then all others as one new group."""
+    nodes = [read_node(each) for each in callbacks]
+    if len(nodes) == 1:
+        return nodes
+    groups: list[Node] = [node for node in nodes if isinstance(node, GroupNode)]
+    others = [node for node in nodes if not isinstance(node, GroupNode)]
+    return [*groups, GroupNode(tasks=others)] if others else groups
+
+
+def _child(node: Node) -> list[Any]:
+    """How a record lists a frozen signature among the children (results.md, 6): of a chord, its header."""
+    return _tuple_of(result_of(node.header if isinstance(node, ChordNode) else node))
+
+
+def _tuple_of(tree: ResultTree) -> list[Any]:
+    parent = None if tree.parent is None else _tuple_of(tree.parent)
+    return [[tree.id, parent], None if tree.members is None else [_tuple_of(member) for member in tree.members]]
+
+
+def _saved(tree: ResultTree) -> str | SavedGroup:
+    if tree.members is None:
+        return tree.id
+    return SavedGroup(group_id=tree.id, members=[_saved(each) for each in tree.members])

@@ -1,0 +1,83 @@
+"""Sends on behalf of tasks that run: further members of the chord that they stand in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec.structs import replace
+
+from asyncq._suspicion import key_of
+from asyncq.canvas import ChainNode, ChordNode, Document, GroupNode, Node, TaskNode, read_node, size_of
+from asyncq.driver import Broker, Coordination, Fact
+from asyncq.errors import ConfigurationError, SignatureError
+from asyncq.protocol import TaskMessage
+from asyncq.worker._chords import ChordKeeper
+from asyncq.worker._continuation import Continuation
+
+# `Any` below: result tuples, which are nested lists of ids and None.
+
+#: Seconds that it is remembered which chords have grown.
+_TTL = 86400.0
+
+
+class Courier:
+    """One worker's."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        chords: ChordKeeper | None,
+        continuation: Continuation,
+        coordination: Coordination | None,
+    ) -> None:
+        self._broker = broker
+        self._chords = chords
+        self._continuation = continuation
+        self._coordination = coordination
+
+    async def add_to_chord(self, message: TaskMessage, document: Document, number: int) -> list[Any]:
+        """Send one more member of the chord that a task stands in, its `number`th; return its result tuple.
+
+        Raises ConfigurationError, SignatureError, EncodeError, BrokerError, BackendError.
+        """
+        if message.chord is None or message.group is None:
+            raise ConfigurationError(f"{message.task}[{message.id}] is in no chord's header")
+        if self._chords is None:
+            raise ConfigurationError(
+                "a chord grows where the result backend brings its parts together: Redis, SQLite …"
+            )
+        node = _in_header(read_node(document), message)
+        sequel = self._continuation.sent_by(message, node, [], number=number)
+        await self._grow_once(self._chords, message, size_of(node), number)
+        if sequel.openings:
+            await self._chords.open(sequel.openings)
+        await self._broker.publish(sequel.messages)
+        return sequel.children[0]
+
+    async def _grow_once(self, chords: ChordKeeper, message: TaskMessage, by: int, number: int) -> None:
+        """A task that runs again sends the same member again, and the chord must not expect two."""
+        group_id = message.group or ""
+        if self._coordination is None:
+            await chords.grow(group_id, by)
+            return
+        fact = Fact(key=f"grown.{key_of(f'{message.id}.{number}')}", value=b"1", ttl=_TTL)
+        [grown] = await self._coordination.get([fact.key])
+        if grown is None:
+            await chords.grow(group_id, by)
+            await self._coordination.put([fact])
+
+
+def _in_header(node: Node, message: TaskMessage) -> Node:
+    """A copy whose result is a part of the same chord, in the place of the task that sends it."""
+    if node.options.get("chord") is not None:
+        raise SignatureError("what is a chord's member already can't become another's")
+    place = {"group_id": message.group, "group_index": message.group_index, "chord": message.chord}
+    match node:
+        case TaskNode() | ChainNode():
+            return replace(node, options={**node.options, **place})
+        case GroupNode():
+            return replace(node, tasks=[_in_header(member, message) for member in node.tasks])
+        case ChordNode(body=body) if body is not None:
+            return replace(node, body=_in_header(body, message))
+        case ChordNode():
+            return _in_header(node.header, message)

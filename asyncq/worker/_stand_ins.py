@@ -1,0 +1,73 @@
+"""What will never run, as if it had been received: those who wait for it are to be told, and nobody else can tell them.
+
+A failed task takes with it the later steps of its chain, a chord whose header has failed its body (canvas.md, 7.2 and
+11).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast
+
+from asyncq._chain_rest import CHAIN_REST
+from asyncq.canvas import ChainNode, ChordNode, Document, GroupNode, Node, TaskNode, read_node
+from asyncq.protocol import TaskMessage
+
+# `Any` below: options of a signature, which anybody may have written.
+
+
+def later_steps(chain: Sequence[Document] | None) -> Iterator[TaskMessage]:
+    """The steps after a task, the next one first. Raises SignatureError."""
+    for document in reversed(chain or ()):
+        yield from stand_ins(read_node(document))
+
+
+def stand_ins(node: Node, errbacks: Sequence[Document] = ()) -> Iterator[TaskMessage]:
+    """The messages that a frozen signature would have ended in, with its errbacks and these.
+
+    Of a chain that is its last step, of a chord its body; of a group each member, and the group under its own id, since
+    somebody may wait for that. What has no id yet, nobody waits for.
+    """
+    errbacks = [*errbacks, *_documents(node.options.get("link_error"))]
+    match node:
+        case TaskNode(task=task) if task == CHAIN_REST and isinstance(node.kwargs.get("last"), Mapping):
+            yield from stand_ins(read_node(node.kwargs["last"]))
+        case TaskNode():
+            yield from _stand_in(node.task, node.options, errbacks, node)
+        case ChainNode(tasks=[]):
+            return
+        case ChainNode():
+            # The errbacks of the step that would have been next, and no others': as of any step before it.
+            first = _documents(node.tasks[0].options.get("link_error"))
+            errbacks += [each for each in first if each not in errbacks]
+            for message in stand_ins(node.tasks[-1]):
+                message.errbacks = errbacks
+                yield message
+        case GroupNode():
+            for member in node.tasks:
+                yield from stand_ins(member)
+            yield from _stand_in("celery.group", {"task_id": node.options.get("task_id")}, errbacks)
+        case ChordNode():
+            yield from stand_ins(node.header if node.body is None else node.body, errbacks)
+
+
+def _stand_in(
+    task: str, options: Mapping[str, Any], errbacks: Sequence[Document], node: TaskNode | None = None
+) -> Iterator[TaskMessage]:
+    task_id, group, index, chord = (options.get(name) for name in ("task_id", "group_id", "group_index", "chord"))
+    if isinstance(task_id, str):
+        yield TaskMessage(
+            task=task,
+            id=task_id,
+            args=[] if node is None else node.args,
+            kwargs={} if node is None else node.kwargs,
+            group=group if isinstance(group, str) else None,
+            group_index=index if isinstance(index, int) else None,
+            chord=cast("Document", chord) if isinstance(chord, dict) else None,
+            errbacks=list(errbacks),
+        )
+
+
+def _documents(found: object) -> list[Document]:
+    listed = cast("list[object]", found) if isinstance(found, list) else [found]
+    return [cast("Document", each) for each in listed if isinstance(each, dict)]
