@@ -14,8 +14,7 @@ from amqp_kit import BOUND, make_broker, message, queue_name
 from asyncq.driver import Ack, Consumer, ConsumerOptions, Delivery, GiveBack, Publication, Queue
 from asyncq.errors import BrokerConnectionError, BrokerFull
 from asyncq_brokers._clients.amqp import ConnectionLost
-from asyncq_brokers.amqp import AmqpBroker
-from asyncq_brokers.amqp import consumer as consumer_module
+from asyncq_brokers.amqp import AmqpBroker, ageing, intake
 from asyncq_brokers.amqp.consumer import AmqpConsumer
 from asyncq_brokers.amqp.lane import Lane
 from chaos.proxy import Proxy
@@ -42,6 +41,12 @@ async def take(consumer: Consumer, count: int) -> list[Delivery]:
 
 def bodies(deliveries: list[Delivery]) -> list[bytes]:
     return [delivery.content.body for delivery in deliveries if not isinstance(delivery.content, bytes)]
+
+
+def _lane(consumer: AmqpConsumer, delivery: Delivery) -> Lane:
+    lane = consumer._settling.lane_of(delivery.tag)
+    assert lane is not None
+    return lane
 
 
 # -- alarms ------------------------------------------------------------------------------------------------------
@@ -212,7 +217,7 @@ async def test_a_queue_that_is_deleted_while_a_lane_opens_is_consumed_again(
     link = broker._looking
     channel = await link.channel(link.deadline())
     await channel.call(commands.Queue.Delete(0, queue.name), link.deadline())
-    await until(lambda: consumer._lanes[0].ended)
+    await until(lambda: consumer._intake._lanes[0].ended)
     deleted.set()
     (_,) = await asyncio.wait_for(receiving, BOUND)  # it had come
     await broker.declare([queue])
@@ -247,7 +252,7 @@ async def test_the_end_of_one_channel_settles_nothing_twice_on_another(
     broker: AmqpBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Found: acknowledgements that had gone out were sent again after another channel's end, which ended theirs too."""
-    monkeypatch.setattr(consumer_module, "_OLD", 0.0)
+    monkeypatch.setattr(ageing, "_OLD", 0.0)
     queue = Queue(name=queue_name())
     consumer = consume(broker, queue)
     await publish(broker, queue, 6)
@@ -255,7 +260,7 @@ async def test_the_end_of_one_channel_settles_nothing_twice_on_another(
     await consumer.maintain()
     monkeypatch.undo()
     young = await take(consumer, 5)
-    consumer._held[old.tag][0].channel.ack(9999)  # the server ends the channel, as it does after `consumer_timeout`
+    _lane(consumer, old).channel.ack(9999)  # the server ends the channel, as it does after `consumer_timeout`
     gone = await consumer.settle([Ack(old), Ack(young[0])])
     assert gone == [old]
     assert await consumer.settle([Ack(old), Ack(young[0])]) == [old, young[0]]
@@ -319,20 +324,104 @@ async def test_no_more_is_out_than_prefetch(server: RabbitServer, vhost: str, br
     assert sum(unacked[queue.name] for queue in names) <= 6
 
 
+async def test_idle_queues_leave_the_prefetch_to_a_busy_one(broker: AmqpBroker) -> None:
+    """Found: with twice as many queues as slots, a busy one got one message at a time."""
+    name = queue_name()
+    queues = [Queue(name=f"{name}.{number}") for number in range(20)]
+    await publish(broker, queues[7], 10)
+    consumer = consume(broker, *queues, prefetch=20)
+    assert len(await take(consumer, 10)) == 10
+
+
+async def test_what_many_queues_send_at_once_beyond_the_prefetch_goes_back(
+    server: RabbitServer, vhost: str, broker: AmqpBroker
+) -> None:
+    """Windows that were open while their queues were empty may bring more than fits."""
+    name = queue_name()
+    queues = [Queue(name=f"{name}.{number}") for number in range(4)]
+    await broker.declare(queues)
+    consumer = consume(broker, *queues, prefetch=8)
+    for queue in queues:  # each gets windows while the others are empty
+        await publish(broker, queue, 8)
+        held = await take(consumer, 8)
+        assert await consumer.settle([Ack(delivery) for delivery in held]) == []
+    for queue in queues:
+        await publish(broker, queue, 20)
+    first = await take(consumer, 8)
+    assert len(first) == 8
+
+    async def within_bounds() -> bool:
+        listed = await asyncio.to_thread(server.control, "list_queues", "-p", vhost, "name", "messages_unacknowledged")
+        unacked = {line.split()[0]: int(line.split()[1]) for line in listed.splitlines()[1:]}
+        return sum(unacked[queue.name] for queue in queues) <= 8 + len(queues)
+
+    await until(within_bounds)
+    rest: list[Delivery] = []
+    assert await consumer.settle([Ack(delivery) for delivery in first]) == []
+    while len(rest) < 72:
+        taken = await take(consumer, 1)
+        rest += taken
+        assert await consumer.settle([Ack(delivery) for delivery in taken]) == []
+    for queue in queues:
+        ours = [delivery for delivery in [*first, *rest] if delivery.queue == queue.name]
+        assert sorted(bodies(ours), key=int) == [b"%d" % number for number in range(20)]
+
+
+async def test_big_messages_wait_here_in_small_numbers(broker: AmqpBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found: 60 messages of 6 MiB were all in memory at once."""
+    monkeypatch.setattr(intake, "_MOST_BYTES", 4000)
+    monkeypatch.setattr(intake, "_GUESS", 500)
+    queue = Queue(name=queue_name())
+    body = b"x" * 1000
+    await broker.publish([Publication(message=message(body), queue=queue.name, target=queue) for _ in range(40)])
+    consumer = consume(broker, queue, prefetch=40)
+    came = 0
+    while came < 40:
+        taken = await take(consumer, 1)
+        assert consumer._intake._waiting_bytes <= 4000
+        came += len(taken)
+        assert await consumer.settle([Ack(delivery) for delivery in taken]) == []
+    assert consumer._intake._most == 4
+
+
+async def test_a_queue_that_we_may_not_read_keeps_nothing_from_others(
+    server: RabbitServer, vhost: str, broker: AmqpBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = queue_name()
+    user = f"reader-{name}"
+    ours, theirs = Queue(name=f"{name}.ours"), Queue(name=f"{name}.theirs")
+    await broker.declare([ours, theirs])
+    await asyncio.to_thread(server.add_user, user, "secret", vhost, configure=".*")
+    await asyncio.to_thread(server.control, "set_permissions", "-p", vhost, user, ".*", ".*", rf"^{name}\.ours")
+    reader = make_broker(server.url(vhost).replace("guest:guest", f"{user}:secret"))
+    try:
+        consumer = consume(reader, ours, theirs)
+        await publish(broker, ours, 2)
+        await publish(broker, theirs, 1)
+        held = await take(consumer, 2)
+        assert f"Nothing can be received from queue {theirs.name}" in caplog.text
+        assert await consumer.settle([Ack(delivery) for delivery in held]) == []
+        await asyncio.to_thread(server.control, "set_permissions", "-p", vhost, user, ".*", ".*", ".*")
+        await consumer.maintain()  # rights are looked at again
+        assert [delivery.queue for delivery in await take(consumer, 1)] == [theirs.name]
+    finally:
+        await reader.close()
+
+
 async def test_an_old_delivery_shares_no_channel_with_new_ones(
     broker: AmqpBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """RabbitMQ's consumer_timeout ends the channel of what is unacknowledged for too long."""
-    monkeypatch.setattr(consumer_module, "_OLD", 0.0)
+    monkeypatch.setattr(ageing, "_OLD", 0.0)
     queue = Queue(name=queue_name())
     consumer = consume(broker, queue)
     await publish(broker, queue, 2)
     (old,) = await take(consumer, 1)
     await consumer.maintain()
     (new,) = await take(consumer, 1)
-    assert consumer._held[old.tag][0].channel is not consumer._held[new.tag][0].channel
+    assert _lane(consumer, old).channel is not _lane(consumer, new).channel
     assert await consumer.settle([Ack(old), Ack(new)]) == []
-    assert len(consumer._lanes) == 1  # the old one is closed
+    assert len(consumer._intake._lanes) == 1  # the old one is closed
 
 
 async def test_what_nears_the_time_out_is_told_once(
@@ -345,7 +434,7 @@ async def test_what_nears_the_time_out_is_told_once(
     await consumer.maintain()
     assert not caplog.records
 
-    monkeypatch.setattr(consumer_module, "_OVERDUE", 0.0)
+    monkeypatch.setattr(ageing, "_OVERDUE", 0.0)
     await consumer.maintain()
     await consumer.maintain()
     (told,) = caplog.messages
