@@ -92,7 +92,7 @@ class CanvasSender:
             tree = result_of(frozen)
         await self._publish(planner.plan(frozen), chords)
         if parent is not None:
-            parent.children.append(_result_tuple(tree))
+            parent.children.append(_first_of(tree))
         return result_from(tree, self._reader)
 
     async def _publish(self, steps: Iterator[Step], chords: Chords | None) -> None:
@@ -184,13 +184,9 @@ def _noted(members: Iterable[Node], results: list[ResultTree]) -> Iterator[Node]
         yield member
 
 
-#: Steps before the last that a child's result tuple names: each is two levels deeper than the next, and decoders have
-#: their bounds.
-_MOST_PARENTS = 16
-
-
-def _result_tuple(tree: ResultTree, parents: int = _MOST_PARENTS) -> list[Any]:
-    """Celery's form of a result in a task's children (results.md, 6)."""
-    parent = None if tree.parent is None or not parents else _result_tuple(tree.parent, parents - 1)
-    members = None if tree.members is None else [_result_tuple(each, 0) for each in tree.members]
-    return [[tree.id, parent], members]
+def _first_of(tree: ResultTree) -> list[Any]:
+    """Celery's form of a result among a task's children (results.md, 6): of what begins, since the rest follows."""
+    while tree.parent is not None:
+        tree = tree.parent
+    members = None if tree.members is None else [_first_of(each) for each in tree.members]
+    return [[tree.id, None], members]

@@ -70,7 +70,7 @@ class _Sendable(Generic[P, R]):
         """The call as data, which takes no argument from the step before it."""
         return self._signature(args, kwargs, immutable=True)
 
-    def map(self: _Sendable[Concatenate[A, ...], R], items: Iterable[A]) -> Signature[list[R]]:
+    def map(self, items: Iterable[Any]) -> Signature[list[R]]:
         """One message for all: the worker calls the function for each item, one after the other.
 
         Nothing is stored, retried or limited item by item.

@@ -48,7 +48,15 @@ def chain(
 @overload
 def chain(first: Step[A, Any], /, *steps: Step[Any, Any] | Signature[Any]) -> Step[A, Any]: ...
 @overload
-def chain(first: Signature[Any], /, *steps: Step[Any, Any] | Signature[Any]) -> Signature[Any]: ...
+def chain(
+    first: Signature[Any],
+    second: Step[Any, Any] | Signature[Any],
+    third: Step[Any, Any] | Signature[Any],
+    fourth: Step[Any, Any] | Signature[Any],
+    fifth: Step[Any, Any] | Signature[Any],
+    /,
+    *steps: Step[Any, Any] | Signature[Any],
+) -> Signature[Any]: ...
 @overload
 def chain(steps: Iterable[Step[Any, Any] | Signature[Any]], /) -> Signature[Any]: ...
 def chain(*steps: Any) -> Any:
@@ -100,24 +108,23 @@ class ChordHeader(Generic[R]):
         return self(body)
 
 
-@overload
-def chord(
-    header: Iterable[Signature[R]] | Group[R],
-    body: Step[list[R], S] | Signature[S],
-    *,
-    on_error: Literal["fail"] = "fail",
-) -> Signature[S]: ...
+# Whether the body takes the list is checked in `chord(header)(body)` and `group(…) | body`: mypy would call what is right
+# here an error.
 @overload
 def chord(
     header: Iterable[Signature[Any]] | Group[Any],
     body: Step[Any, S] | Signature[S],
     *,
-    on_error: Literal["collect"],
+    on_error: Literal["fail", "collect"] = "fail",
     threshold: float | None = None,
 ) -> Signature[S]: ...
 @overload
 def chord(
-    header: Iterable[Step[A, R]], body: Step[list[R], S] | Signature[S], *, on_error: Literal["fail"] = "fail"
+    header: Iterable[Step[A, Any]],
+    body: Step[Any, S] | Signature[S],
+    *,
+    on_error: Literal["fail", "collect"] = "fail",
+    threshold: float | None = None,
 ) -> Step[A, S]: ...
 @overload
 def chord(

@@ -29,6 +29,21 @@ def add(a: int, b: int = 0) -> int:
     return a + b
 
 
+def total(numbers: list[int]) -> int:
+    return sum(numbers)
+
+
+def spawn(self: Task, number: int) -> int:
+    """Sends a chain and a group of its own."""
+    (self.app.signature("interop.add", (number, 1)) | self.app.signature("interop.add", (1,))).apply_async()
+    return number
+
+
+def told(value: object, note: str) -> None:
+    """Leaves what it was called with in the ledger: for links of both kinds."""
+    _ledger().write("TOLD", str(value), note)
+
+
 def echo(*args: Any, **kwargs: Any) -> Any:
     return [list(args), kwargs]
 
@@ -115,9 +130,9 @@ def main() -> None:
         "worker_hijack_root_logger": False,
     }
     app.conf.update(settings | _config["conf"])
-    for fn in (add, echo, fail, clock):
+    for fn in (add, total, told, echo, fail, clock):
         app.task(fn, name=f"interop.{fn.__name__}")
-    for fn in (describe, hold, progress, retry, delegate, record, hand_over):
+    for fn in (describe, hold, progress, retry, delegate, record, hand_over, spawn):
         app.task(fn, name=f"interop.{fn.__name__}", bind=True)
     worker_ready.connect(lambda **_: os.write(1, b"ready\n"), weak=False)
     served = [f"--queues={_config['queue']}", f"--hostname=celery-{os.getpid()}@%h"]

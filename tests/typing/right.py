@@ -6,7 +6,19 @@ from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any, assert_type
 
-from asyncq import AsyncQ, AsyncResult, Context, Signature, Task, TaskState
+from asyncq import (
+    AsyncQ,
+    AsyncResult,
+    Context,
+    Group,
+    GroupResult,
+    Signature,
+    Task,
+    TaskState,
+    chain,
+    chord,
+    group,
+)
 from asyncq.worker import Worker
 
 queue = AsyncQ("shop", broker="redis://…", backend="redis://…", concurrency=5, task_track_started=True)
@@ -36,6 +48,16 @@ async def report(ctx: Context, ids: list[int]) -> None:
 @queue.task(ignore_result=True)
 def log(ctx: Context, text: str = "") -> str:
     return f"{ctx.task_id} {text}"
+
+
+@queue.task
+async def total(numbers: list[int]) -> int:
+    return sum(numbers)
+
+
+@queue.task
+async def size(content: bytes) -> int:
+    return len(content)
 
 
 @queue.task
@@ -89,6 +111,45 @@ async def signatures() -> None:
     assert_type(await add.s(1, 2).send(), AsyncResult[int])
     assert_type(await queue.send_many([fetch.s("a"), fetch.s("b", depth=2)]), list[AsyncResult[bytes]])
     add.s(2)  # lacks its first argument: a step of a chain
+
+
+async def chains() -> None:
+    assert_type(fetch.s("u") | size.s(), Signature[int])
+    assert_type(fetch.s("u") | size.s() | add.s(3), Signature[int])
+    assert_type(fetch.s("u") | resize.si(1), Signature[list[int]])
+    assert_type(chain(fetch.s("u"), size.s(), add.s(1), add.s(2), add.s(3)), Signature[Any])
+    print(size.s() | add.s(1))
+    assert_type(chain(fetch.s("u"), size.s()), Signature[int])
+    assert_type(chain(fetch.s("u"), size.s(), add.s(1)), Signature[int])
+    assert_type(await (fetch.s("u") | size.s()).send(), AsyncResult[int])
+    assert_type((fetch.s("u") | size.s()).link(add.s(1)).set(countdown=5).clone(), Signature[int])
+    assert_type(fetch.s("u").on_error(free.s()).stamp(tenant="acme"), Signature[bytes])
+
+
+async def groups() -> None:
+    assert_type(group([fetch.s("a"), fetch.s("b")]), Group[bytes])
+    assert_type(group(fetch.s(url) for url in "abc"), Group[bytes])
+    assert_type(group(fetch.s("a"), fetch.s("b")), Group[bytes])
+    assert_type(add.s(1, 2) | group([add.s(1), add.s(2)]), Signature[list[int]])
+    sent = await group([fetch.s("a")]).set(priority=3).send()
+    assert_type(sent, GroupResult[bytes])
+    assert_type(await sent.get(), list[bytes])
+    assert_type(await sent.join(propagate=False), list[bytes | Exception])
+    async for result in sent.as_completed():
+        assert_type(result, AsyncResult[bytes])
+    assert_type(add.map([1, 2]), Signature[list[int]])
+    assert_type(add.starmap([(1, 2)]), Signature[list[int]])
+    assert_type(add.chunks([(1, 2)], 10), Group[list[int]])
+
+
+async def chords() -> None:
+    numbers = [fetch.s("u") | size.s()]
+    assert_type(group(numbers) | total.s(), Signature[int])
+    assert_type(chord(numbers, total.s()), Signature[int])
+    assert_type(chord(numbers)(total.s()), Signature[int])
+    assert_type(chord(numbers) | total.s(), Signature[int])
+    assert_type(add.s(1, 2) | chord([add.s(1), add.s(2)], total.s()), Signature[int])
+    assert_type(chord(numbers, free.s(), on_error="collect", threshold=0.9), Signature[int])
 
 
 def any_task(task: Task[[int, int], int]) -> None:

@@ -5,7 +5,7 @@ Lines that end in `# error in pyright` are found by pyright alone.
 
 from __future__ import annotations
 
-from asyncq import AsyncQ, AsyncResult, Context, Signature
+from asyncq import AsyncQ, AsyncResult, Context, Signature, chain, chord, group
 
 queue = AsyncQ("shop")
 
@@ -18,6 +18,11 @@ async def add(a: int, b: int) -> int:
 @queue.task(queue="slow")
 async def fetch(url: str) -> bytes:
     return url.encode()
+
+
+@queue.task
+async def total(numbers: list[int]) -> int:
+    return sum(numbers)
 
 
 @queue.task
@@ -62,6 +67,19 @@ async def signatures() -> None:
     await add.s(1).send()  # error
     await queue.send_many([add.s(1)])  # error
     print(wrong)
+
+
+async def canvas() -> None:
+    print(fetch.s("u") | add.s(1))  # error in pyright
+    chain(fetch.s("u"), add.s(1))  # error in pyright
+    print(group([fetch.s("u")]) | add.s(1))  # error in pyright
+    chord([fetch.s("u")])(total.s())  # error in pyright
+    chord([add.s(1, 2)], total.s(), on_error="ignore")  # error
+    await group([add.s(1)]).send()  # error
+    await (add.s(1) | add.s(2)).send()  # error
+    add.s(1, 2).set(colour=1)  # error
+    text: list[str] = await (await group([add.s(1, 2)]).send()).get()  # error
+    print(text)
 
 
 @queue.task(bind=True)  # error
