@@ -323,6 +323,7 @@ class AsyncQ:
             backend=self.make_backend(),
             queues=self.queues(options.get("queues")),
             environment=self._environment,
+            producer=self._outbox.producer,
             middleware=self._middleware,
             lifespans=self._lifespans,
             settings=self._settings,
