@@ -41,8 +41,8 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 3.0
 class AwsLink:
     """One service for one account. Belongs to the event loop that first awaits it.
 
-    A call has one deadline, connecting included. It is repeated only where the service says that it did
-    nothing (throttling), or where the caller says that repeating does no harm.
+    A call has one deadline; the making of the client, before the first, has its own. It is repeated only where the
+    service says that it did nothing (throttling), or where the caller says that repeating does no harm.
     """
 
     def __init__(
