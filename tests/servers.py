@@ -187,10 +187,12 @@ class RabbitServer:
         self.control("add_vhost", name)
         self.control("set_permissions", "--vhost", name, "guest", ".*", ".*", ".*")
 
-    def add_user(self, name: str, password: str, vhost: str, *, configure: str) -> None:
-        """A user who may read and write everything in a virtual host, and declare what fits an expression."""
+    def add_user(
+        self, name: str, password: str, vhost: str, *, configure: str = ".*", write: str = ".*", read: str = ".*"
+    ) -> None:
+        """A user who may declare, write to and read in a virtual host what fits each expression."""
         self.control("add_user", name, password)
-        self.control("set_permissions", "--vhost", vhost, name, configure, ".*", ".*")
+        self.control("set_permissions", "--vhost", vhost, name, configure, write, read)
 
     def url(self, vhost: str = "/") -> str:
         return f"amqp://guest:guest@127.0.0.1:{self.port}/{'' if vhost == '/' else vhost}"

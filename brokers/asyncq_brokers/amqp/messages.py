@@ -10,10 +10,10 @@ from typing import Any
 from msgspec import structs
 
 from asyncq.errors import DecodeError
-from asyncq.protocol import WireMessage
+from asyncq.protocol import WireMessage, read_dead_letter
 from asyncq_brokers._clients.amqp import Incoming, decode_content
 
-__all__ = ["DEATHS", "key_of", "mark_parked", "mark_redelivered", "outgoing", "read", "until_of"]
+__all__ = ["DEATHS", "key_of", "mark_parked", "mark_redelivered", "outgoing", "read", "unmarked", "until_of"]
 
 #: What RabbitMQ notes when a message leaves a queue by itself. A message that is published with them may be dropped as
 #: one that goes in circles (messages.md, section 3).
@@ -64,6 +64,15 @@ def mark_parked(message: WireMessage, until: float) -> WireMessage:
     """The message as it waits. It has no expiration: a delay queue would drop it, or let it out early."""
     properties = structs.replace(message.properties, expiration=None)
     return structs.replace(message, headers={**message.headers, _UNTIL: until}, properties=properties)
+
+
+def unmarked(message: WireMessage) -> WireMessage:
+    """The message without anything that asyncq has added."""
+    came = read_dead_letter(message).content
+    if isinstance(came, WireMessage):
+        message = came
+    headers = {name: value for name, value in message.headers.items() if name not in {_REDELIVERED, _UNTIL}}
+    return structs.replace(message, headers=headers)
 
 
 def until_of(message: WireMessage, until: float | None) -> float:

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 from asyncq.driver import Clock, Publication
 from asyncq.errors import BrokerError, BrokerFull, ConfigurationError, EncodeError, PublishError
+from asyncq.protocol import WireMessage
 from asyncq_brokers._clients.amqp import (
     UNROUTABLE,
-    Channel,
     ConnectionLost,
     Link,
     Outgoing,
+    Outlets,
     Refused,
     encode_content_header,
     encode_route,
 )
 
 from .delays import Delays
-from .messages import mark_parked, outgoing
+from .messages import mark_parked, outgoing, unmarked
 from .topology import Topology
 
 __all__ = ["MAX_MESSAGE_BYTES", "Publisher"]
@@ -29,15 +29,14 @@ MAX_MESSAGE_BYTES = 128 * 1024 * 1024
 
 
 class Publisher:
-    """Publishes with confirms, and never to nobody: what no queue takes comes back and is told."""
+    """Publishes with confirms, in order for each exchange. What no exchange or no queue takes is told to its sender."""
 
     def __init__(self, link: Link, topology: Topology, delays: Delays, clock: Clock) -> None:
         self._link = link
         self._topology = topology
         self._delays = delays
         self._clock = clock
-        self._channel: Channel | None = None
-        self._opening = asyncio.Lock()
+        self._outlets = Outlets(link)
 
     async def publish(self, publications: Sequence[Publication]) -> None:
         """Publish a batch. Raises as `Broker.publish` does."""
@@ -56,52 +55,58 @@ class Publisher:
         failures: dict[int, Exception] = {}
         left = await self._send(publications, range(len(publications)), failures, deadline, missing=False)
         if left:
-            # A queue that was there is gone (deleted, expired): made again, as whoever publishes first would.
+            # What was there is gone (deleted, expired): made again, as whoever publishes first would.
             for position in left:
                 self._topology.forget(publications[position].queue)
             if parks:
                 self._delays.forget()
                 await self._delays.make_levels()
                 deadline = self._link.deadline()
-            left = await self._send(publications, left, failures, deadline, missing=True)
-        for position in left:
-            publication = publications[position]
-            key = publication.queue if publication.routing_key is None else publication.routing_key
-            where = f"exchange {publication.exchange!r}" if publication.exchange else "the default exchange"
-            if publication.not_before is not None:
-                where = "the exchange of the delay queues"
-            failures[position] = BrokerError(f"no queue takes what {where} gets with routing key {key!r}")
-        return failures
+            left = await self._send(publications, sorted(left), failures, deadline, missing=True)
+        return failures | left
 
     async def _send(
         self, publications: Sequence[Publication], positions: Sequence[int], failures: dict[int, Exception],
         deadline: float, *, missing: bool,
-    ) -> list[int]:  # fmt: skip
-        """Publish some of a batch; returns the positions that no queue took."""
-        batch: list[Outgoing] = []
-        sent: list[int] = []
+    ) -> dict[int, BrokerError]:  # fmt: skip
+        """Publish some of a batch; returns the positions for which there is no exchange, or no queue behind it."""
+        batches: dict[str, tuple[list[int], list[Outgoing]]] = {}
         for position in positions:
             try:
-                batch.append(await self._prepare(publications[position], deadline, missing=missing))
+                exchange, message = await self._prepare(publications[position], deadline, missing=missing)
             except (EncodeError, ConfigurationError, Refused) as error:
                 failures[position] = error
             else:
+                sent, batch = batches.setdefault(exchange, ([], []))
                 sent.append(position)
-        refused = await self._confirmed(batch, deadline) if batch else {}
-        unroutable: list[int] = []
-        for number, reason in refused.items():
-            if reason == UNROUTABLE:
-                unroutable.append(sent[number])
-            else:
-                failures[sent[number]] = BrokerFull(f"queue {publications[sent[number]].queue!r}: {reason}")
-        return sorted(unroutable)
+                batch.append(message)
+        left: dict[int, BrokerError] = {}
+        for exchange, (sent, batch) in batches.items():
+            try:
+                refused = await self._outlets.to(exchange).publish(batch, deadline)
+            except Refused as refusal:  # which concerns the exchange, and so all of them
+                places = left if refusal.code == Refused.NOT_FOUND else failures
+                places |= {position: Refused(refusal.code, refusal.text) for position in sent}
+                continue
+            except ConnectionLost:
+                self._topology.forget_all()
+                raise
+            for number, reason in refused.items():
+                publication = publications[sent[number]]
+                if reason == UNROUTABLE:
+                    left[sent[number]] = _nobody(publication)
+                else:
+                    failures[sent[number]] = BrokerFull(f"queue {publication.queue!r}: {reason}")
+        return left
 
-    async def _prepare(self, publication: Publication, deadline: float, *, missing: bool) -> Outgoing:
+    async def _prepare(self, publication: Publication, deadline: float, *, missing: bool) -> tuple[str, Outgoing]:
+        """The message as it goes, and to which exchange."""
         message = publication.message
         if isinstance(message, bytes):
             raise EncodeError("AMQP carries messages, and no bytes that nobody can take apart")
-        if len(message.body) > MAX_MESSAGE_BYTES:
-            raise EncodeError(f"the message has {len(message.body):,} bytes; RabbitMQ takes {MAX_MESSAGE_BYTES:,}")
+        connection = await self._link.connected(deadline)
+        if len(message.body) > connection.body_max:
+            raise EncodeError(f"the message has {len(message.body):,} bytes; RabbitMQ takes {connection.body_max:,}")
         message = outgoing(message)
         if publication.target is not None:
             self._topology.learn(publication.target)
@@ -112,34 +117,27 @@ class Publisher:
             until = None
         if until is not None:
             message = mark_parked(message, until)
-        header = encode_content_header(message)
+        header = _fitting_header(message, connection.header_max)
         # A parked message must find its queue when nobody looks any more.
         await self._topology.ensure(publication.queue, deadline, missing=missing or until is not None)
         if until is not None:
             exchange, key = await self._delays.way(self._topology.known(publication.queue), until, deadline)
-        return Outgoing(encode_route(exchange, key), header, message.body)
+        return exchange, Outgoing(encode_route(exchange, key), header, message.body)
 
-    async def _confirmed(self, batch: Sequence[Outgoing], deadline: float) -> dict[int, str]:
-        channel = await self._ready_channel(deadline)
-        await channel.connection.ready_to_publish(deadline)
-        try:
-            return await channel.answer(channel.publish(batch), deadline)
-        except Refused as refusal:
-            # The channel is gone, and with it the confirms of those that went through before.
-            self._topology.forget_all()
-            raise ConnectionLost(f"RabbitMQ closed the channel while it took messages: {refusal}") from refusal
 
-    async def _ready_channel(self, deadline: float) -> Channel:
-        channel = self._channel
-        if channel is not None and channel.error is None:
-            return channel
-        async with self._opening:
-            if self._channel is None or self._channel.error is not None:
-                channel = await self._link.channel(deadline)
-                try:
-                    await channel.confirm(deadline)
-                except BaseException:
-                    channel.leave()
-                    raise
-                self._channel = channel
-            return self._channel
+def _fitting_header(message: WireMessage, most: int) -> bytes:
+    """The content header. What asyncq has added to the message is left out where there is no room for it."""
+    header = encode_content_header(message)
+    if len(header) > most:
+        header = encode_content_header(unmarked(message))
+        if len(header) > most:
+            raise EncodeError(f"the message has {len(header):,} bytes of headers; RabbitMQ takes {most:,}")
+    return header
+
+
+def _nobody(publication: Publication) -> BrokerError:
+    key = publication.queue if publication.routing_key is None else publication.routing_key
+    where = f"exchange {publication.exchange!r}" if publication.exchange else "the default exchange"
+    if publication.not_before is not None:
+        where = "the exchange of the delay queues"
+    return BrokerError(f"no queue takes what {where} gets with routing key {key!r}")

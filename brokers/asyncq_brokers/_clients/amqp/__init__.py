@@ -9,6 +9,7 @@ from .errors import Blocked, ConnectionLost, Refused
 from .frames import encode_route
 from .link import Link
 from .options import read_backend_config, read_broker_config
+from .outlet import Outlet, Outlets
 
 __all__ = [
     "UNROUTABLE",
@@ -20,6 +21,8 @@ __all__ = [
     "Incoming",
     "Link",
     "Outgoing",
+    "Outlet",
+    "Outlets",
     "Refused",
     "decode_content",
     "encode_content_header",

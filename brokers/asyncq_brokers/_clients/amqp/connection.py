@@ -42,6 +42,9 @@ _PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
 _FRAME_MAX = 131_072
 _CHANNEL_MAX = 2047
 
+#: RabbitMQ's default for a message's body, up to 3.13 and from 4.0 on.
+_BODY_MAX, _BODY_MAX_OF_4 = 128 * 1024 * 1024, 16 * 1024 * 1024
+
 _HEARTBEAT_FRAME = frame(HEARTBEAT, 0, b"")
 
 #: Reply codes of a connection that is refused for what our URL says: no rights, no such virtual host.
@@ -62,6 +65,8 @@ class Connection(asyncio.Protocol):
         self.endpoint = endpoint
         self.error: AsyncqError | None = None
         self.frame_max = _FRAME_MAX
+        #: Bytes of a message's body that the server takes.
+        self.body_max = _BODY_MAX
         #: Why the server reads nothing from those who publish; None: it does.
         self.blocked: str | None = None
         #: Called once, when the connection has come to its end in whatever way but `close`.
@@ -97,6 +102,11 @@ class Connection(asyncio.Protocol):
                 raise translate(error, endpoint.address) from error
             raise
         return connection
+
+    @property
+    def header_max(self) -> int:
+        """Bytes of a content header, which has to fit into one frame."""
+        return self.frame_max - 8
 
     @property
     def alive(self) -> bool:
@@ -227,7 +237,9 @@ class Connection(asyncio.Protocol):
     def _method(self, index: int, payload: bytes) -> None:
         match index:
             case Index.START:
-                self._send(self.endpoint.start_ok(read_method(payload)))
+                start = read_method(payload)
+                self.body_max = _body_max(start.server_properties.get("version"))
+                self._send(self.endpoint.start_ok(start))
             case Index.TUNE:
                 self._tune(read_method(payload))
             case Index.OPEN_OK:
@@ -299,3 +311,7 @@ class Connection(asyncio.Protocol):
             self._transport.write(b"".join(self._outbox))
             self._said = self.loop.time()
         self._outbox.clear()
+
+
+def _body_max(version: object) -> int:
+    return _BODY_MAX if str(version).startswith("3.") else _BODY_MAX_OF_4

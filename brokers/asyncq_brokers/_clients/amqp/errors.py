@@ -28,9 +28,11 @@ class Blocked(BrokerFull, BackendFull):
 class Refused(BrokerError, BackendError):
     """The server closed a channel, and says why."""
 
+    #: AMQP's reply codes.
+    NO_RIGHTS, NOT_FOUND, OTHER_ARGUMENTS = 403, 404, 406
+
     def __init__(self, code: int, text: str) -> None:
         super().__init__(code, text)
-        #: AMQP's reply code: 403 no rights, 404 not there, 405 somebody else's, 406 other arguments.
         self.code = code
         self.text = text
 
