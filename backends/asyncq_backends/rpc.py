@@ -17,19 +17,21 @@ from typing import TYPE_CHECKING
 from pamqp import commands
 
 from asyncq.driver import BackendCapabilities, DriverConfig, StoredResult
-from asyncq.errors import AsyncqError, BackendConnectionError, BackendError
-from asyncq.protocol import Properties, WireMessage
+from asyncq.errors import AsyncqError, BackendConnectionError, BackendError, DecodeError, EncodeError
+from asyncq.protocol import READY_STATES, Properties, WireMessage
 from asyncq_brokers._clients.amqp import (
     Channel,
     Incoming,
     Link,
     Outgoing,
+    Outlet,
     decode_content,
     encode_content_header,
     encode_route,
     read_backend_config,
 )
 
+from ._records import status_of
 from ._watcher import Watcher, Watchers
 
 if TYPE_CHECKING:
@@ -62,8 +64,7 @@ class RpcBackend:
         self._records: dict[str, bytes] = {}
         self._versions = count()
         self._watchers = Watchers()
-        self._channel: Channel | None = None
-        self._opening = asyncio.Lock()
+        self._outlet = Outlet(self._link)
         #: Consumes the reply queue, and does so again after each loss of the connection.
         self._hearing: asyncio.Task[None] | None = None
         #: Whether that is so has been seen; then why it is refused, if it is.
@@ -108,36 +109,16 @@ class RpcBackend:
     async def store(self, results: Sequence[StoredResult]) -> list[bool]:
         """Send each to whoever asked for it. Nobody keeps it, so none is there already."""
         deadline = self._link.deadline()
-        replies: list[Outgoing] = []
-        for result in results:
-            if result.reply_to:
-                message = WireMessage(
-                    result.record,
-                    {},
-                    Properties(correlation_id=result.task_id, priority=0, delivery_mode=1),
-                    content_type=_content_type(result.record),
-                )
-                route = encode_route("", result.reply_to)
-                replies.append(Outgoing(route, encode_content_header(message), result.record))
+        replies = [reply for result in results if (reply := _reply(result)) is not None]
         if replies:
-            channel = await self._publishing_channel(deadline)
-            await channel.connection.ready_to_publish(deadline)
-            gone = await channel.answer(channel.publish(replies), deadline)
+            most = (await self._link.connected(deadline)).body_max
+            for reply in replies:
+                if len(reply.body) > most:
+                    raise BackendError(f"a record has {len(reply.body):,} bytes; RabbitMQ takes {most:,}")
+            gone = await self._outlet.publish(replies, deadline)
             if gone:
                 logger.debug("%d results have nobody any more who waits for them", len(gone))
         return [True] * len(results)
-
-    async def _publishing_channel(self, deadline: float) -> Channel:
-        async with self._opening:
-            if self._channel is None or self._channel.error is not None:
-                channel = await self._link.channel(deadline)
-                try:
-                    await channel.confirm(deadline)
-                except BaseException:
-                    channel.leave()
-                    raise
-                self._channel = channel
-            return self._channel
 
     # -- what senders do
 
@@ -169,47 +150,81 @@ class RpcBackend:
         self._link.refuse_if_closed()
 
     async def _keep_hearing(self) -> None:
-        """Consume again after each loss of the connection, for ever."""
+        """Hear again after each loss of the connection, for ever; in no hurry where one follows the other."""
+        loop = asyncio.get_running_loop()
         pause = _FIRST_PAUSE
         while True:
-            lost = asyncio.Event()
+            began = loop.time()
             try:
-                await self._hear(lost)
+                await self._hear()
             except AsyncqError as error:
                 if not isinstance(error, BackendConnectionError):
                     self._refusal = error
                     self._known.set()
                 if pause == _FIRST_PAUSE:
                     logger.warning("No replies can be heard, will try again: %s", error)
-                await asyncio.sleep(self._random.uniform(0, pause))
-                pause = min(2 * pause, _LONGEST_PAUSE)
-            else:
+            if loop.time() - began > _LONGEST_PAUSE:
                 pause = _FIRST_PAUSE
-                await lost.wait()
+            await asyncio.sleep(self._random.uniform(0, pause))
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
-    async def _hear(self, lost: asyncio.Event) -> None:
-        """Declare the reply queue and consume it, on a channel whose end sets the event."""
+    async def _hear(self) -> None:
+        """Declare the reply queue and consume it, until that comes to an end. Raises AsyncqError."""
         deadline = self._link.deadline()
         channel = await self._link.channel(deadline)
-        channel.on_delivery = lambda incoming: self._note(channel, incoming)
+        lost = asyncio.Event()
+        channel.on_delivery = lambda incoming: self._take(channel, incoming)
         channel.on_end = lost.set
         channel.on_cancel = lambda _: lost.set()
         declare = commands.Queue.Declare(0, self._queue, durable=True, arguments={"x-expires": _QUEUE_EXPIRES})
-        await channel.calls([declare, commands.Basic.Consume(0, self._queue, self._queue)], deadline)
-        self._refusal = None
-        self._known.set()
+        try:
+            await channel.calls([declare, commands.Basic.Consume(0, self._queue, self._queue)], deadline)
+            self._refusal = None
+            self._known.set()
+            await lost.wait()
+        finally:
+            channel.leave()
 
-    def _note(self, channel: Channel, incoming: Incoming) -> None:
+    def _take(self, channel: Channel, incoming: Incoming) -> None:
+        """Anybody may write to the queue: what is no reply is no reason to hear nothing more."""
         channel.ack(incoming.delivery_tag)
-        task_id = decode_content(incoming.header, incoming.body).properties.correlation_id
-        if task_id is None:
-            return
-        self._records.pop(task_id, None)
-        self._records[task_id] = incoming.body
+        try:
+            task_id = decode_content(incoming.header, incoming.body).properties.correlation_id
+        except DecodeError as error:
+            logger.warning("What came as a reply is none: %s", error)
+        else:
+            if task_id is not None:
+                self._note(task_id, incoming.body)
+
+    def _note(self, task_id: str, record: bytes) -> None:
+        known = self._records.pop(task_id, None)
+        if known is not None and _is_settled(known, record):
+            record = known
+        else:
+            for watcher in self._watchers.of(task_id):
+                watcher.tell(task_id, record, next(self._versions))
+        self._records[task_id] = record
         if len(self._records) > _MOST_REMEMBERED:
             del self._records[next(iter(self._records))]
-        for watcher in self._watchers.of(task_id):
-            watcher.tell(task_id, incoming.body, next(self._versions))
+
+
+def _is_settled(known: bytes, record: bytes) -> bool:
+    """A record comes late: it would take back a success, or an end."""
+    before = status_of(known)
+    return before == "SUCCESS" or (before in READY_STATES and status_of(record) not in READY_STATES)
+
+
+def _reply(result: StoredResult) -> Outgoing | None:
+    """The message that tells of a result; None where nobody can wait for it."""
+    if not result.reply_to:
+        return None
+    properties = Properties(correlation_id=result.task_id, priority=0, delivery_mode=1)
+    message = WireMessage(result.record, {}, properties, content_type=_content_type(result.record))
+    try:
+        return Outgoing(encode_route("", result.reply_to), encode_content_header(message), result.record)
+    except EncodeError as error:
+        logger.debug("Nobody can wait for a result of task %s: %s", result.task_id, error)
+        return None
 
 
 def _content_type(record: bytes) -> str:
