@@ -72,9 +72,17 @@ def test_tls_verifies_unless_told_otherwise() -> None:
     assert parse("amqp://h", tls=False).tls is None
 
 
-@pytest.mark.parametrize("tls", [{"no_such": 1}, {"cert_reqs": "perhaps"}, {"ca_certs": "/no/such/file"}])
-def test_wrong_tls_arguments(tls: dict[str, Any]) -> None:
-    with pytest.raises(ConfigurationError):
+@pytest.mark.parametrize(
+    ("tls", "named"),
+    [
+        ({"no_such": 1}, "no_such"),
+        ({"cert_reqs": "perhaps"}, "cert_reqs"),
+        ({"ca_certs": "/no/such/file"}, "ca_certs=/no/such/file"),
+        ({"certfile": "/no/a", "keyfile": "/no/b"}, "certfile=/no/a, keyfile=/no/b"),
+    ],
+)
+def test_wrong_tls_arguments(tls: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConfigurationError, match=named):
         parse("amqp://h", tls)
 
 
@@ -82,6 +90,8 @@ def test_options_are_honoured_warned_of_or_refused(caplog: pytest.LogCaptureFixt
     (found,) = configured("amqp://h?heartbeat=7&login_method=external", confirm_publish=True, client_name="me")
     assert (found.heartbeat, found.login_method, found.client_name) == (7, "EXTERNAL", "me")
     assert "'confirm_publish'] has no effect: asyncq always waits for confirms" in caplog.text
+    (plain,) = configured("amqp://h", login_method="AMQPLAIN")
+    assert plain.login_method == "PLAIN"
     for wrong in ({"heartbeats": 3}, {"heartbeat": "soon"}, {"login_method": "GSSAPI"}):
         with pytest.raises(ConfigurationError):
             configured("amqp://h", **wrong)

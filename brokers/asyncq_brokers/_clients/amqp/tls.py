@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from asyncq.errors import ConfigurationError
@@ -23,8 +24,9 @@ _CERT_REQS: Mapping[object, ssl.VerifyMode] = {
     ssl.CERT_NONE: ssl.CERT_NONE,
 }
 
+_FILES = ("ca_certs", "certfile", "keyfile")
 _ARGUMENTS = frozenset(
-    {"ca_certs", "certfile", "keyfile", "cert_reqs", "check_hostname", "server_hostname", "ciphers"}
+    {*_FILES, "cert_reqs", "check_hostname", "server_hostname", "ciphers"}
     | {"tls_minimum_version", "tls_maximum_version"}
 )
 
@@ -42,6 +44,10 @@ def tls_context(given: Mapping[str, Any]) -> tuple[ssl.SSLContext, str | None]:
         verify = _CERT_REQS[given.get("cert_reqs", "required")]
     except (KeyError, TypeError):
         raise ConfigurationError("cert_reqs must be one of required, optional, none") from None
+    # OpenSSL's complaints don't say which.
+    missing = [f"{name}={given[name]}" for name in _FILES if given.get(name) and not Path(given[name]).is_file()]
+    if missing:
+        raise ConfigurationError(f"TLS for AMQP: no such file: {', '.join(missing)}")
     check = given.get("check_hostname", True)
     if isinstance(check, str):
         check = check.lower() not in {"0", "f", "false", "n", "no"}
