@@ -1,0 +1,220 @@
+"""What becomes of a canvas when one of its tasks fails."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from asyncq import Context
+from asyncq.errors import Ignore
+from asyncq.protocol import TaskMessage
+from worker.canvas_bench import CanvasBench, chain, chord, group, sig
+
+
+@pytest.fixture
+def bench() -> CanvasBench:
+    bench = CanvasBench()
+
+    async def add(x: int, y: int) -> int:
+        return x + y
+
+    async def echo(*args: Any) -> list[Any]:
+        return list(args)
+
+    async def fail(*_: Any) -> None:
+        raise ValueError("boom", 1)
+
+    async def ignore() -> None:
+        raise Ignore
+
+    for task in (add, echo, ignore):
+        bench.task(task)
+    bench.task(fail, throws=(ValueError,))
+    return bench
+
+
+async def test_the_later_steps_of_a_chain_fail_with_it(bench: CanvasBench) -> None:
+    frozen = bench.planner().freeze(chain(sig("fail"), sig("add", 1), chord([sig("add", 2)], sig("echo"))))
+    last = await bench.start(frozen)
+    async with bench.worker():
+        assert await bench.error(last) == ("ValueError", ["boom", 1])
+        document = frozen.to_dict()
+        assert await bench.error(document["kwargs"]["tasks"][1]["options"]["task_id"]) == ("ValueError", ["boom", 1])
+
+
+async def test_errbacks_of_the_new_style_are_called_where_the_task_failed(bench: CanvasBench) -> None:
+    called: list[tuple[str, str, str]] = []
+
+    async def told(request: TaskMessage, exc: Exception, traceback: str, note: str) -> None:
+        called.append((request.id, repr(exc), note))
+        assert "boom" in traceback
+
+    def told_in_a_thread(request: TaskMessage, exc: Exception, traceback: str) -> None:
+        called.append((request.id, repr(exc), "thread"))
+
+    def breaks(*_: Any) -> None:
+        raise RuntimeError("an errback's own fault")
+
+    for task in (told, told_in_a_thread, breaks):
+        bench.task(task)
+    errbacks = [sig("breaks"), sig("told", "a note"), sig("told_in_a_thread")]
+    failed = await bench.start(sig("fail", link_error=[each.to_dict() for each in errbacks]))
+    async with bench.worker():
+        await bench.error(failed)
+        await bench.until(lambda depth: depth.ready == depth.in_flight == 0)
+    assert called == [(failed, "ValueError('boom', 1)", "a note"), (failed, "ValueError('boom', 1)", "thread")]
+
+
+async def test_errbacks_of_the_old_style_are_tasks_with_the_failed_ones_id(bench: CanvasBench) -> None:
+    got: asyncio.Queue[tuple[str, str | None]] = asyncio.Queue()
+
+    async def old(ctx: Context, task_id: str) -> None:
+        await got.put((task_id, ctx.parent_id))
+
+    bench.task(old)
+    failed = await bench.start(sig("fail", link_error=sig("old").to_dict()))
+    async with bench.worker(), asyncio.timeout(10):
+        assert await got.get() == (failed, failed)
+
+
+async def test_errbacks_run_once_at_a_hard_limit(bench: CanvasBench) -> None:
+    called: list[str] = []
+
+    async def told(request: TaskMessage, exc: Exception, traceback: str | None) -> None:
+        called.append(type(exc).__name__)
+
+    async def long() -> None:
+        await asyncio.sleep(60)
+
+    bench.task(told)
+    bench.task(long, time_limit=0.05)
+    failed = await bench.start(sig("long", link_error=[sig("told").to_dict()]))
+    async with bench.worker():
+        await bench.error(failed)
+        await bench.until(lambda depth: depth.ready == depth.in_flight == 0)
+    assert called == ["TimeLimitExceeded"]
+
+
+async def test_an_errback_that_hangs_holds_nobody_up(bench: CanvasBench) -> None:
+    begun = asyncio.Event()
+
+    async def hangs(request: TaskMessage, exc: Exception, traceback: str) -> None:
+        begun.set()
+        await asyncio.sleep(3600)
+
+    bench.task(hangs)
+    await bench.start(sig("fail", link_error=[sig("hangs").to_dict()]))
+    async with bench.worker(shutdown_timeout=0.1, kill_grace=0.5):
+        async with asyncio.timeout(10):
+            await begun.wait()
+        assert await bench.value(await bench.start(sig("add", 1, 2))) == 3
+    assert (await bench.depth()).ready == 0  # cut off at the end, it is not run again
+
+
+async def test_a_chord_that_collects_gives_its_body_the_failures(bench: CanvasBench) -> None:
+    policy = {"asyncq-chord": {"on_error": "collect"}}
+    body = await bench.start(chord([sig("add", 1, 1), sig("fail")], sig("echo", headers=policy)))
+    async with bench.worker():
+        [[two, failure]] = await bench.value(body)
+    assert two == 2
+    assert (failure["exc_type"], failure["exc_message"]) == ("ValueError", ["boom", 1])
+
+
+@pytest.mark.parametrize(("threshold", "runs"), [(2, True), (3, False), (0.5, True), (0.9, False)])
+async def test_a_chord_with_a_threshold(bench: CanvasBench, threshold: float, runs: bool) -> None:
+    policy = {"asyncq-chord": {"threshold": threshold}}
+    body = await bench.start(chord([sig("add", 1, 1), sig("fail"), sig("add", 2, 2)], sig("echo", headers=policy)))
+    async with bench.worker():
+        assert (await bench.final(body)).status == ("SUCCESS" if runs else "FAILURE")
+
+
+async def test_what_follows_a_body_that_does_not_run_fails_too(bench: CanvasBench) -> None:
+    last = await bench.start(chain(group(sig("fail"), sig("add", 1, 1)), sig("echo"), sig("echo")))
+    async with bench.worker():
+        kind, _ = await bench.error(last)
+    assert kind == "ChordError"
+
+
+async def test_a_chord_in_a_chords_header_fails_the_outer_one(bench: CanvasBench) -> None:
+    inner = chord([sig("add", 1, 1), sig("fail")], sig("echo"))
+    body = await bench.start(chord([inner, sig("add", 2, 2)], sig("echo")))
+    async with bench.worker():
+        kind, [text] = await bench.error(body)
+    assert kind == "ChordError"
+    assert "ChordError" in text
+
+
+async def test_the_errbacks_of_a_body_that_does_not_run_are_called(bench: CanvasBench) -> None:
+    told: asyncio.Queue[tuple[str, str, str | None]] = asyncio.Queue()
+
+    async def on_error(request: TaskMessage, exc: Exception, traceback: str | None) -> None:
+        await told.put((request.id, type(exc).__name__, traceback))
+
+    bench.task(on_error)
+    body = await bench.start(chord([sig("fail")], sig("echo", link_error=[sig("on_error").to_dict()])))
+    async with bench.worker(), asyncio.timeout(10):
+        assert await told.get() == (body, "ChordError", None)
+    assert told.empty()
+
+
+async def test_the_members_of_a_group_that_is_a_body_fail_with_the_cause(bench: CanvasBench) -> None:
+    group_id = await bench.start(chord([sig("fail")], group(sig("echo"), sig("echo"))))
+    async with bench.worker():
+        assert await bench.error(group_id) == ("ValueError", ["boom", 1])
+
+
+async def test_a_revoked_member_fails_the_chord(bench: CanvasBench) -> None:
+    late = sig("add", 1, 1, expires=(datetime.now(UTC) - timedelta(seconds=5)).isoformat())
+    body = await bench.start(chord([late, sig("add", 2, 2)], sig("echo")))
+    async with bench.worker():
+        kind, [text] = await bench.error(body)
+    assert kind == "ChordError"
+    assert text.endswith("raised TaskRevokedError('expired')")
+
+
+async def test_a_member_that_ignores_its_result_hands_it_in_all_the_same(bench: CanvasBench) -> None:
+    body = await bench.start(chord([sig("add", 1, 1, ignore_result=True), sig("add", 2, 2)], sig("echo")))
+    async with bench.worker():
+        assert await bench.value(body) == [[2, 4]]
+
+
+async def test_a_member_that_asks_to_be_ignored_leaves_the_chord_open(bench: CanvasBench) -> None:
+    body = await bench.start(chord([sig("ignore"), sig("add", 2, 2)], sig("echo")))
+    await bench.worker(burst=True).run()
+    assert await bench.record(body) is None
+
+
+async def test_a_value_that_cannot_travel_is_a_failure_and_sends_nothing(bench: CanvasBench) -> None:
+    async def odd() -> object:
+        return object()
+
+    bench.task(odd, ignore_result=True)
+    last = await bench.start(chain(sig("odd"), sig("echo")))
+    await bench.worker(burst=True, store_errors_even_if_ignored=True).run()
+    record = await bench.record(last)
+    assert record is not None
+    assert record.result["exc_type"] == "EncodeError"
+
+
+async def test_a_link_that_is_no_signature_fails_its_task(bench: CanvasBench) -> None:
+    failed = await bench.start(sig("add", 1, 2, link=[{"args": [1]}]))
+    async with bench.worker():
+        kind, _ = await bench.error(failed)
+    assert kind == "SignatureError"
+
+
+async def test_options_that_nobody_knows_are_told_of_once_and_left_out(
+    bench: CanvasBench, caplog: pytest.LogCaptureFixture
+) -> None:
+    odd = sig("add", 3, wormhole="open", priority="high")
+    last = await bench.start(chain(sig("add", 1, 2), odd, odd))
+    caplog.set_level(logging.WARNING, logger="asyncq.worker")
+    async with bench.worker():
+        assert await bench.value(last) == 9
+    told = [record.getMessage() for record in caplog.records if "can't honour" in record.getMessage()]
+    assert len(told) == 2
+    assert "'wormhole'" in told[0]
