@@ -92,6 +92,7 @@ class SettingsOptions(TypedDict, total=False):
     task_default_priority: int
     inherit_parent_priority: bool
     task_inherit_parent_priority: bool
+    longest_chain: int | None
     queues: Any
     task_queues: Any
     routes: Any
@@ -121,6 +122,9 @@ class SettingsOptions(TypedDict, total=False):
     result_expires: float | timedelta | None
     result_failure_expires: float | timedelta | None
     result_extended: bool
+    result_chord_join_timeout: float | timedelta | None
+    result_chord_retry_interval: float | timedelta
+    result_chord_expires: float | timedelta | None
     ignore_result: bool
     task_ignore_result: bool
     store_errors_even_if_ignored: bool
@@ -255,6 +259,9 @@ class Settings(BaseSettings):
     default_routing_key: str | None = None
     #: 0 to 255.
     default_priority: int | None = Field(None, ge=0, le=255)
+    #: Steps of a chain that one message may hold, above 1; what is longer is kept apart, where asyncq's workers alone find
+    #: it. None: all of it stays in the message, as Celery has it.
+    longest_chain: int | None = Field(500, ge=2)
     #: What follows from a task (callbacks, steps of its chain) gets its priority, where it names none.
     inherit_parent_priority: bool = False
     #: Celery's `task_queues`: names, or a mapping of names to options. Any: `QueueTable` reads it.
@@ -297,6 +304,13 @@ class Settings(BaseSettings):
     result_failure_expires: _Lifetime = None
     #: Store name, args, kwargs, worker, retries and queue as well.
     result_extended: bool = False
+    #: Seconds that the joining of a chord may take: twice that, and 5 at least, is how long a worker that has completed
+    #: one keeps it to itself. None means 5.
+    result_chord_join_timeout: _Seconds | None = 3.0
+    #: Seconds between two looks at a chord that a Celery client has sent with a backend that can't join.
+    result_chord_retry_interval: _Seconds = 1.0
+    #: Seconds that a chord waits for its parts; None means as `result_expires`.
+    result_chord_expires: _Lifetime = None
     ignore_result: bool = False
     store_errors_even_if_ignored: bool = False
 
@@ -400,6 +414,16 @@ class Settings(BaseSettings):
         if self.timezone is not None:
             return ZoneInfo(self.timezone)
         return UTC if self.enable_utc else timezone(timedelta(seconds=-time.timezone))
+
+    @property
+    def chord_claim(self) -> float:
+        """Seconds that a worker that has completed a chord keeps it to itself: Celery's rule."""
+        return max(5.0, 2 * (self.result_chord_join_timeout or 5.0))
+
+    @property
+    def chord_expires(self) -> float | None:
+        """Seconds that a chord waits for its parts; None is for ever."""
+        return self.result_expires if self.result_chord_expires is None else self.result_chord_expires
 
     @property
     def modules(self) -> tuple[str, ...]:

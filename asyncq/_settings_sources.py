@@ -24,7 +24,7 @@ __all__ = ["load_settings"]
 # `Any` below: values are unchecked until `Settings` is made of them.
 
 #: Elsewhere None says "not given".
-_NONE_MEANS_SOMETHING = frozenset({"result_expires", "result_failure_expires"})
+_NONE_MEANS_SOMETHING = frozenset({"result_expires", "result_failure_expires", "result_chord_join_timeout"})
 
 #: Celery's words for "keep no results".
 _NO_BACKEND = ("disabled", "disabled://")

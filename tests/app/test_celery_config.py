@@ -209,3 +209,24 @@ def test_the_configuration_of_a_team_that_moves_to_sqs(monkeypatch: pytest.Monke
     backend = queue.make_backend()
     assert backend is not None
     assert backend.address == "dynamodb in ap-northeast-1/table_name"
+
+
+@pytest.mark.parametrize(
+    ("config", "claim", "expires"),
+    [
+        ({}, 6.0, 86400.0),
+        ({"result_chord_join_timeout": 60, "result_expires": None}, 120.0, None),
+        ({"result_chord_join_timeout": 1, "result_chord_expires": timedelta(hours=1)}, 5.0, 3600.0),
+        ({"CELERY_RESULT_CHORD_JOIN_TIMEOUT": None, "CELERY_TASK_RESULT_EXPIRES": 60}, 10.0, 60.0),
+    ],
+)
+def test_chords_are_waited_for_as_long_as_with_celery(
+    config: dict[str, Any], claim: float, expires: float | None
+) -> None:
+    settings = configured(config).settings
+
+    assert (settings.chord_claim, settings.chord_expires) == (claim, expires)
+
+
+def test_how_often_an_unlocking_task_looks_is_celerys_setting() -> None:
+    assert configured({"result_chord_retry_interval": 5}).settings.result_chord_retry_interval == 5.0
