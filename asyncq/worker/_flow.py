@@ -32,7 +32,7 @@ class WorkerStats(Struct, kw_only=True):
     crashed: int = 0
     #: Sent to the dead letters: undecodable, unknown, rejected, or the death of too many processes.
     dead: int = 0
-    #: Put aside until their ETA comes.
+    #: Put aside until their ETA, or their turn, comes.
     parked: int = 0
     #: Outcomes dropped because the delivery had gone to somebody else meanwhile.
     lost: int = 0

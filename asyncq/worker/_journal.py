@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from asyncq.driver import Dead, Delivery
+from asyncq.driver import Delivery
 from asyncq.errors import InvalidArguments
 from asyncq.worker._attempt import Attempt
 from asyncq.worker._conclusion import Conclusion
@@ -33,8 +33,6 @@ class Journal:
 
     def _write_other(self, conclusion: Conclusion, attempt: Attempt) -> None:
         stats, error = self._stats, conclusion.error
-        if isinstance(conclusion.settlement, Dead):
-            stats.dead += 1
         match conclusion.state:
             case "FAILURE":
                 stats.failed += 1
@@ -87,7 +85,6 @@ class Journal:
         self._log(logging.WARNING, "%s[%s]: its lease was lost, the outcome is dropped; it runs elsewhere", attempt)
 
     def parked(self, task: str, task_id: str, until: float, delivery: Delivery) -> None:
-        self._stats.parked += 1
         fields = {"task": task, "task_id": task_id, "queue": delivery.queue, "until": until}
         logger.debug("%s[%s] is parked until %.3f", task, task_id, until, extra=fields)
 
@@ -110,7 +107,6 @@ class Journal:
 
     def buried(self, delivery: Delivery, reason: str) -> None:
         """A delivery goes to the dead letters, as it came."""
-        self._stats.dead += 1
         fields = {"queue": delivery.queue, "delivery_tag": delivery.tag, "reason": reason}
         logger.error("A message of %s went to its dead letters: %s", delivery.queue, reason, extra=fields)
 

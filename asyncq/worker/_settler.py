@@ -10,13 +10,17 @@ import anyio
 from msgspec import Struct
 
 from asyncq._flight import FlightRecorder
-from asyncq.driver import Consumer, Dead, Delivery, Park, Settlement
+from asyncq.driver import Ack, Consumer, Dead, Delivery, GiveBack, Park, Requeue, Settlement
 from asyncq.errors import BrokerConnectionError, BrokerError, BrokerFull
 from asyncq.worker._backoff import Backoff
 from asyncq.worker._flow import Flow
 from asyncq.worker._leases import LeaseKeeper
 
 logger = logging.getLogger(__name__)
+
+#: Seconds that a delivery is held which can't go where it should, before it goes behind the others: each time it comes
+#: it costs as much as a task.
+_PAUSE = 5.0
 
 
 class _Pending(Struct, eq=False):
@@ -51,6 +55,11 @@ class Settler:
         self._pending: list[_Pending] = []
         self._wanted = asyncio.Event()
         self._flushing = False
+        #: Refused by the broker; they go back when the timer goes off.
+        self._put_off: list[_Pending] = []
+        self._timer: asyncio.TimerHandle | None = None
+        #: Queues and kinds of settlement of which people were told that the broker refuses them.
+        self._told: set[tuple[str, type[Settlement]]] = set()
 
     @property
     def busy(self) -> bool:
@@ -79,14 +88,18 @@ class Settler:
         return False
 
     async def run(self) -> None:
-        while True:
-            await self._wanted.wait()
-            self._wanted.clear()
-            batch, self._pending = self._pending, []
-            self._flushing = True
-            await self._flush(batch)
-            self._flushing = False
-            self._flow.notify()
+        try:
+            while True:
+                await self._wanted.wait()
+                self._wanted.clear()
+                batch, self._pending = self._pending, []
+                self._flushing = True
+                await self._flush(batch)
+                self._flushing = False
+                self._flow.notify()
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
 
     async def _flush(self, batch: list[_Pending]) -> None:
         try:
@@ -101,15 +114,34 @@ class Settler:
             self._finish(batch, lost)
 
     async def _one_by_one(self, batch: list[_Pending], error: BrokerError) -> None:
-        """Find the one that the broker refuses for good; it comes back when its lease ends."""
+        """Find the one that the broker refuses for good. The call that has failed may have settled all others."""
         if len(batch) > 1:
             for pending in batch:
+                pending.repeated = True
                 await self._flush([pending])
             return
-        delivery = batch[0].settlement.delivery
+        (pending,) = batch
+        settlement, delivery = pending.settlement, pending.settlement.delivery
+        kind = type(settlement)
+        level = logging.DEBUG if (delivery.queue, kind) in self._told else logging.ERROR
+        self._told.add((delivery.queue, kind))
         fields = {"queue": delivery.queue, "delivery_tag": delivery.tag}
-        logger.error("The broker refuses to settle a delivery from %s: %s", delivery.queue, error, extra=fields)
-        self._finish(batch, [])
+        text = "The broker refuses to settle a delivery from %s (%s): %s"
+        logger.log(level, text, delivery.queue, kind.__name__, error, extra=fields)
+        if isinstance(settlement, Dead | Park | Requeue):
+            # Held for ever, it would keep a place that others need, where no lease brings it back.
+            pending.settlement = GiveBack(delivery) if isinstance(settlement, Requeue) else Requeue(delivery)
+            self._put_off.append(pending)
+            if self._timer is None:
+                self._timer = asyncio.get_running_loop().call_later(_PAUSE, self._put_back)
+        else:
+            self._finish(batch, [])
+
+    def _put_back(self) -> None:
+        self._timer = None
+        self._pending += self._put_off
+        self._put_off = []
+        self._wanted.set()
 
     def _finish(self, batch: list[_Pending], lost: list[Delivery]) -> None:
         gone = {delivery.tag for delivery in lost} if lost else ()
@@ -119,6 +151,8 @@ class Settler:
             delivery = pending.settlement.delivery
             self._leases.drop(delivery)
             ours = delivery.tag not in gone
+            if type(pending.settlement) is not Ack and (ours or pending.repeated):
+                self._count(pending.settlement)
             if pending.done is not None and not pending.done.done():
                 # Gone within its lease: it was settled by us, and only the reply to that was lost.
                 settled_before = pending.repeated and not self._leases.is_over(pending.lease_end)
@@ -131,15 +165,22 @@ class Settler:
                     extra={"queue": delivery.queue, "delivery_tag": delivery.tag},
                 )
 
+    def _count(self, settlement: Settlement) -> None:
+        if isinstance(settlement, Dead):
+            self._flow.stats.dead += 1
+        elif isinstance(settlement, Park):
+            self._flow.stats.parked += 1
+
     async def _again(self, batch: list[_Pending], error: BrokerConnectionError | BrokerFull) -> None:
+        stuck = batch
         if isinstance(error, BrokerFull):
             # What stores nothing was settled all the same (driver.Consumer.settle).
-            stuck = [pending for pending in batch if isinstance(pending.settlement, Dead | Park)]
-            self._finish([pending for pending in batch if not isinstance(pending.settlement, Dead | Park)], [])
-        else:
-            stuck = batch
-            for pending in stuck:
-                pending.repeated = True
+            stuck = [pending for pending in batch if isinstance(pending.settlement, Dead | Park | Requeue)]
+            self._finish(
+                [pending for pending in batch if not isinstance(pending.settlement, Dead | Park | Requeue)], []
+            )
+        for pending in stuck:
+            pending.repeated = True
         if not self._backoff.failing:
             logger.warning("%d settlements wait for the broker: %s", len(stuck), error)
         self._pending[:0] = stuck

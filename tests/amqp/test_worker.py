@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from amqp_kit import queue_name
+from amqp_kit import message, queue_name
 from asyncq import AsyncQ, Context
+from asyncq.driver import Publication
 from asyncq.errors import BrokerConnectionError, Reject
+from asyncq.worker import _settler
 from servers import RabbitServer
 from waiting import until
 
@@ -112,3 +114,36 @@ async def test_a_worker_goes_on_after_a_restart(own_server: RabbitServer) -> Non
             await asyncio.to_thread(own_server.start)
             await until(lambda: send(3))
             await until(lambda: 3 in ran)
+
+
+async def test_what_can_go_neither_to_the_delay_queues_nor_to_the_dead_letters_stops_nobody(
+    server: RabbitServer, vhost: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found: without the right to declare those queues, each such message kept a place in the prefetch for ever."""
+    monkeypatch.setattr(_settler, "_PAUSE", 0.2)
+    name = queue_name()
+    user = f"poor-{name}"
+    await asyncio.to_thread(server.add_user, user, "secret", vhost, configure=f"^{name}$")
+    ran: list[int] = []
+    url = server.url(vhost).replace("guest:guest", f"{user}:secret")
+    async with AsyncQ("tests", broker=url, default_queue=name) as app:
+
+        @app.task(name="tests.note")
+        async def note(number: int) -> None:
+            ran.append(number)
+
+        broker = app.make_broker()
+        await broker.open()
+        try:
+            async with app.worker(concurrency=5) as worker:
+                await broker.publish([Publication(message=message(b"junk"), queue=name) for _ in range(10)])
+                await app.send_many([note.s(100 + number).set(countdown=2) for number in range(10)])
+                await app.send_many([note.s(number) for number in range(5)])
+                await until(lambda: sorted(ran) == [*range(5), *range(100, 110)])
+                assert (worker.stats.dead, worker.stats.parked) == (0, 0)
+                await asyncio.to_thread(server.control, "set_permissions", "-p", vhost, user, ".*", ".*", ".*")
+                await until(lambda: worker.stats.dead == 10)
+            depth = await broker.depth(name)
+            assert (depth.ready, depth.dead) == (0, 10)
+        finally:
+            await broker.close()
