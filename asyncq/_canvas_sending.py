@@ -8,6 +8,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from asyncq._call import Call, call_of
+from asyncq._chain_rest import Pieces, cut, keep_rest
 from asyncq._client import Client, Clients, NoBackend
 from asyncq._context import Context, current_context
 from asyncq._definition import TaskOptions
@@ -18,6 +19,7 @@ from asyncq._result_reader import ResultReader
 from asyncq._settings import Settings
 from asyncq.canvas import (
     ChainNode,
+    Document,
     GroupNode,
     Node,
     Opening,
@@ -28,15 +30,19 @@ from asyncq.canvas import (
     TaskNode,
     has_chord,
     members_of,
+    read_node,
     result_of,
 )
 from asyncq.driver import ChordOpening, Chords, Joining
 from asyncq.errors import ConfigurationError, SignatureError
 from asyncq.protocol import SavedGroup, encode_group
 
-__all__ = ["CanvasSender", "chord_opening"]
+__all__ = ["CanvasSender"]
 
 # `Any` below: what a task returns is known to its `Task`, not here.
+
+#: Seconds that the rest of a long chain waits for the steps before it: as long as a revocation is kept.
+_REST_IS_KEPT = 30 * 86400.0
 
 #: Messages that go to the broker in one call.
 _MOST_AT_ONCE = 1000
@@ -99,17 +105,37 @@ class CanvasSender:
         """In batches, each behind the openings of the chords that it may complete."""
         openings: list[ChordOpening] = []
         batch: list[Call] = []
+        pieces: Pieces = {}
         for step in steps:
             if isinstance(step, Opening):
-                openings.append(chord_opening(step, self.outbox.producer.settings))
+                openings.append(_chord_opening(step, self.outbox.producer.settings))
             else:
-                batch.append(call_of(step, self._options_of))
+                batch.append(call_of(self._without_rest(step, pieces), self._options_of))
             if len(batch) == _MOST_AT_ONCE:
-                await self._flush(openings, batch, chords)
-                openings, batch = [], []
-        await self._flush(openings, batch, chords)
+                await self._flush(openings, batch, pieces, chords)
+                openings, batch, pieces = [], [], {}
+        await self._flush(openings, batch, pieces, chords)
 
-    async def _flush(self, openings: list[ChordOpening], batch: list[Call], chords: Chords | None) -> None:
+    def _without_rest(self, sending: Sending, pieces: Pieces) -> Sending:
+        """The message without what is too long of its chain, which goes to the pieces."""
+        longest = self.outbox.producer.settings.longest_chain
+        if not longest:
+            return sending
+        shorter, rest = cut(sending, longest, self.outbox.producer.new_id, self._queue_of)
+        pieces.update(rest)
+        return shorter
+
+    def _queue_of(self, step: Document) -> str:
+        """Where the first message of a step goes."""
+        planned = Planner(new_id=self.outbox.producer.new_id).plan(read_node(step))
+        sending = next(each for each in planned if isinstance(each, Sending))
+        return self.outbox.producer.queue_of(call_of(sending, self._options_of))
+
+    async def _flush(
+        self, openings: list[ChordOpening], batch: list[Call], pieces: Pieces, chords: Chords | None
+    ) -> None:
+        if pieces:
+            await keep_rest(await self._clients.current().coordination(), pieces, ttl=_REST_IS_KEPT)
         if openings:
             if chords is None:  # of a group that is made as it is sent
                 raise ConfigurationError(_CANNOT_JOIN.format("the result backend"))
@@ -156,7 +182,7 @@ _CANNOT_JOIN = (
 )
 
 
-def chord_opening(opening: Opening, settings: Settings) -> ChordOpening:
+def _chord_opening(opening: Opening, settings: Settings) -> ChordOpening:
     """What the backend is told of a chord."""
     saved = None
     if opening.members is not None:
@@ -167,8 +193,7 @@ def chord_opening(opening: Opening, settings: Settings) -> ChordOpening:
             compression=settings.result_compression,
             limits=settings.limits,
         )
-    expires = settings.result_expires
-    return ChordOpening(group_id=opening.group_id, size=opening.size, saved=saved, expires=expires)
+    return ChordOpening(group_id=opening.group_id, size=opening.size, saved=saved, expires=settings.chord_expires)
 
 
 def _saved(tree: ResultTree) -> str | SavedGroup:

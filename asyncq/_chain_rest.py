@@ -19,8 +19,8 @@ from asyncq.protocol import dumps, loads
 
 __all__ = ["CHAIN_REST", "Pieces", "cut", "keep_rest", "load_rest"]
 
-#: The task that goes on with the next piece. Its arguments by name: `key`, and `last`, the signature of the last step of
-#: all, so that a failure on the way can be told to those who wait for that.
+#: The task that goes on with the next piece. Its arguments by name: `key`, and `last`, the signature of the last step,
+#: so that a failure on the way can be told to those who wait for that.
 CHAIN_REST = "asyncq.chain_rest"
 
 

@@ -138,6 +138,10 @@ class Producer:
             claim=claim,
         )
 
+    def queue_of(self, call: Call) -> str:
+        """The queue that a call goes to. Raises ConfigurationError for one that isn't there."""
+        return self._plan(call).queue.name
+
     def _claim(self, call: Call, message: TaskMessage) -> Claim | None:
         rule = None if call.task is None else call.task.unique
         key = call.options.idempotency_key

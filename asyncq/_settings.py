@@ -92,7 +92,7 @@ class SettingsOptions(TypedDict, total=False):
     task_default_priority: int
     inherit_parent_priority: bool
     task_inherit_parent_priority: bool
-    longest_chain: int | None
+    longest_chain: int
     queues: Any
     task_queues: Any
     routes: Any
@@ -259,9 +259,9 @@ class Settings(BaseSettings):
     default_routing_key: str | None = None
     #: 0 to 255.
     default_priority: int | None = Field(None, ge=0, le=255)
-    #: Steps of a chain that one message may hold, above 1; what is longer is kept apart, where asyncq's workers alone find
-    #: it. None: all of it stays in the message, as Celery has it.
-    longest_chain: int | None = Field(500, ge=2)
+    #: Steps of a chain that one message may hold; what is longer is kept apart, where only asyncq's workers find it. 0:
+    #: all of it stays in the message, as Celery has it.
+    longest_chain: int = Field(500, ge=0)
     #: What follows from a task (callbacks, steps of its chain) gets its priority, where it names none.
     inherit_parent_priority: bool = False
     #: Celery's `task_queues`: names, or a mapping of names to options. Any: `QueueTable` reads it.
