@@ -285,6 +285,23 @@ async def test_what_is_no_chord_is_a_backend_error_and_others_are_counted(
     assert len(await backend.chords.join([part("good", 1)])) == 1
 
 
+async def test_a_claim_that_an_error_kept_from_its_caller_is_given_when_he_asks_again(
+    new_backend: NewBackend, client: Client
+) -> None:
+    backend, other = await new_backend(), await new_backend()
+    client.set("celery-taskset-meta-bad.d", "no set")
+    await open_chord(backend, "good", 1)
+    with pytest.raises(BackendError, match="WRONGTYPE"):
+        await backend.chords.join([part("good", 0), part("bad", 0)])
+    token = client.get("celery-taskset-meta-good.c").decode()
+
+    assert await other.chords.join([part("good", 0)]) == []
+    (claim,) = await backend.chords.join([part("good", 0)])
+
+    assert claim.token == token
+    assert await backend.chords.join([part("good", 0)]) == [], "once"
+
+
 async def test_a_full_server_completes_chords(own_server: RedisServer) -> None:
     backend = RedisBackend(DriverConfig(url=own_server.url(), app="tests", environment=system_environment()))
     groups = [new_id() for _ in range(3)]

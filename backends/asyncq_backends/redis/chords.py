@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -33,6 +33,9 @@ _GROW, _CLOSE = _SCRIPTS["chord_grow"], _SCRIPTS["chord_close"]
 
 #: Parts a script call, and members a reply: Redis serves nobody else meanwhile.
 _BATCH = 500
+
+#: Chords of which it is remembered that a call for them failed.
+_UNHEARD = 10_000
 
 #: Chords that one call looks at for overdue ones.
 _LOOKS = 200
@@ -68,6 +71,8 @@ class RedisChords:
         self._ordered = ordered
         self._records = get
         self._new_id = new_id
+        #: Tokens of calls whose answer did not reach the caller, by chord: it may have been a claim.
+        self._unheard: OrderedDict[str, str] = OrderedDict()
 
     async def open(self, openings: Sequence[ChordOpening]) -> None:
         await _each(self._open(opening) for opening in openings)
@@ -80,8 +85,14 @@ class RedisChords:
         by_group: defaultdict[str, list[ChordPart]] = defaultdict(list)
         for part in parts:
             by_group[part.group_id].append(part)
-        claims = await _each(self._join(group_id, each, lease) for group_id, each in by_group.items())
-        return [claim for claim in claims if claim is not None]
+        claims: list[ChordClaim] = []
+        try:
+            await _each(self._join(group_id, each, lease, claims) for group_id, each in by_group.items())
+        except BaseException:
+            for claim in claims:
+                self._remember(claim.group_id, claim.token)
+            raise
+        return claims
 
     async def members(self, claim: ChordClaim) -> AsyncGenerator[Sequence[bytes]]:
         if claim.saved is not None:
@@ -128,15 +139,22 @@ class RedisChords:
         arguments = [opening.group_id, opening.size, _life(opening.expires), opening.saved or b""]
         await self._link.run(_OPEN, keys, arguments)
 
-    async def _join(self, group_id: str, parts: Sequence[ChordPart], lease: float) -> ChordClaim | None:
-        """Parts of one chord, the last of which may complete it."""
-        claim: ChordClaim | None = None
-        for start in range(0, len(parts), _BATCH):
-            claim = await self._join_some(group_id, parts[start : start + _BATCH], lease) or claim
-        return claim
+    async def _join(self, group_id: str, parts: Sequence[ChordPart], lease: float, claims: list[ChordClaim]) -> None:
+        """Hand in parts of one chord; add the claim, if there is one."""
+        token, last = self._unheard.pop(group_id, None) or self._new_id(), parts[-1]
+        saved: bytes | None = None
+        try:
+            for start in range(0, len(parts), _BATCH):
+                saved = await self._count(group_id, parts[start : start + _BATCH], lease, token)
+        except BaseException:
+            self._remember(group_id, token)
+            raise
+        if saved is not None:
+            claims.append(ChordClaim(group_id=group_id, token=token, body=last.body, saved=saved or None))
 
-    async def _join_some(self, group_id: str, parts: Sequence[ChordPart], lease: float) -> ChordClaim | None:
-        key, token, last = self._prefix + group_id, self._new_id(), parts[-1]
+    async def _count(self, group_id: str, parts: Sequence[ChordPart], lease: float, token: str) -> bytes | None:
+        """None where these parts did not complete the chord, or it is claimed by another token."""
+        key, last = self._prefix + group_id, parts[-1]
         keys = [self._none, *(f"{key}{suffix}" for suffix in (".j", ".t", ".s", ".d", "", ".c"))]
         keys += [self._bodies + group_id, self._chords]
         arguments: list[str | bytes | int] = [group_id, int(self._ordered), _life(last.expires), _life(lease), token]
@@ -144,10 +162,12 @@ class RedisChords:
         for part in parts:
             place = "+inf" if part.index is None else str(part.index)
             arguments += [f"{part.task_id}:{place}", place, part.member]
-        saved: bytes | None = await self._link.run(_JOIN, keys, arguments)
-        if saved is None:
-            return None
-        return ChordClaim(group_id=group_id, token=token, body=last.body, saved=saved or None)
+        return await self._link.run(_JOIN, keys, arguments)
+
+    def _remember(self, group_id: str, token: str) -> None:
+        self._unheard[group_id] = token
+        if len(self._unheard) > _UNHEARD:
+            self._unheard.popitem(last=False)
 
 
 async def _each(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

@@ -31,7 +31,8 @@ end
 
 local expected, claimed, again = redis.call('GET', size), false, pause
 if expected and count(parts) >= expected + (redis.call('GET', growth) or 0) then
-  claimed = redis.call('SET', claim, token, 'NX', 'PX', lease)
+  -- The token's owner may have asked before, and not have heard the answer.
+  claimed = redis.call('SET', claim, token, 'NX', 'PX', lease) or redis.call('GET', claim) == token
   again = redis.call('PTTL', claim)
 end
 look_again(chords, group, now() + again, life)
