@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import anyio
 
 from asyncq.driver import Dead, Delivery, GiveBack, Park
-from asyncq.errors import BrokerError, DecodeError
+from asyncq.errors import BrokerError, ConfigurationError, DecodeError
 from asyncq.protocol import TaskMessage, decode_task
 from asyncq.worker._attempt import Attempt, Surroundings
 from asyncq.worker._backoff import Backoff
@@ -73,7 +73,7 @@ class Receiver:
         while True:
             try:
                 await self.run_once()
-            except BrokerError as error:
+            except (BrokerError, ConfigurationError) as error:  # it was right when the worker started
                 if not self._backoff.failing:
                     logger.warning("Nothing can be received, will try again: %s", error)
                 await anyio.sleep(self._backoff.next_delay())

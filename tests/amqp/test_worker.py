@@ -7,12 +7,14 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
+from pamqp import commands
 
-from amqp_kit import message, queue_name
+from amqp_kit import NewBroker, message, queue_name
 from asyncq import AsyncQ, Context
 from asyncq.driver import Publication
 from asyncq.errors import BrokerConnectionError, Reject
 from asyncq.worker import _settler
+from asyncq_brokers._clients.amqp import Link, Refused
 from servers import RabbitServer
 from waiting import until
 
@@ -147,3 +149,68 @@ async def test_what_can_go_neither_to_the_delay_queues_nor_to_the_dead_letters_s
             assert (depth.ready, depth.dead) == (0, 10)
         finally:
             await broker.close()
+
+
+async def test_a_worker_outlives_a_moment_without_rights(
+    server: RabbitServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Found: it ended for good when it had to connect anew meanwhile."""
+    name = queue_name()
+    vhost, user = f"v-{name}", f"user-{name}"
+    await asyncio.to_thread(server.add_vhost, vhost)
+    await asyncio.to_thread(server.add_user, user, "secret", vhost, configure=".*")
+    url = server.url(vhost).replace("guest:guest", f"{user}:secret")
+    ran: list[int] = []
+    async with AsyncQ("tests", broker=url, backend="rpc://", default_queue="q") as app:
+
+        @app.task(name="tests.note")
+        async def note(number: int) -> None:
+            ran.append(number)
+
+        async with app.worker():
+            await (await note.send(1)).get(15)
+            await asyncio.to_thread(server.control, "clear_permissions", "-p", vhost, user)
+            await asyncio.to_thread(server.control, "close_all_connections", "--vhost", vhost, "test")
+            await until(lambda: "Nothing can be received" in caplog.text)
+            await asyncio.to_thread(server.control, "set_permissions", "-p", vhost, user, ".*", ".*", ".*")
+            await (await note.send(2)).get(15)
+    assert ran == [1, 2]
+
+
+async def test_a_worker_outlives_a_queue_that_others_have_made_anew(
+    app: AsyncQ, new_broker: NewBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With other arguments it can't be used; the worker tries again until that is put right."""
+    name = app.settings.default_queue
+    link = (await new_broker())._looking
+    ran: list[int] = []
+
+    @app.task(name="tests.note", ignore_result=True)
+    async def note(number: int) -> None:
+        ran.append(number)
+
+    async with app.worker() as worker:
+        await note.send(1)
+        await until(lambda: worker.stats.succeeded == 1)
+        deadline = link.deadline()
+        channel = await link.channel(deadline)
+        made = commands.Queue.Declare(0, name, durable=True, arguments={"x-max-length": 7})
+        await channel.calls([commands.Queue.Delete(0, name), made], deadline)
+        await until(lambda: "exists with other arguments" in caplog.text)
+        await channel.call(commands.Queue.Delete(0, name), deadline)
+        channel.leave()
+        await until(lambda: _consumed(link, name))
+        await note.send(2)
+        await until(lambda: ran == [1, 2])
+
+
+async def _consumed(link: Link, queue: str) -> bool:
+    """Somebody has declared the queue, and consumes."""
+    channel = await link.channel(link.deadline())
+    try:
+        declared = await channel.call(commands.Queue.Declare(0, queue, passive=True), link.deadline())
+    except Refused:
+        return False
+    finally:
+        channel.leave()
+    return declared.consumer_count > 0

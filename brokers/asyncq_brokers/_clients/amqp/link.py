@@ -43,7 +43,11 @@ class Link:
         return asyncio.get_running_loop().time() + self.timeout
 
     async def connected(self, deadline: float) -> Connection:
-        """The connection, made anew where it is not alive. Raises ConnectionLost, ConfigurationError."""
+        """The connection, made anew where it is not alive. Raises ConnectionLost, ConfigurationError.
+
+        Who was let in before, and is refused now, has lost the connection: rights are taken and given, and a server
+        that starts may not know its users yet. That is no fault of what our URL says.
+        """
         connection = self._connection
         if connection is not None and connection.alive:
             return connection
@@ -55,6 +59,10 @@ class Link:
                 self._connection = connection = await self._connect(deadline)
         except TimeoutError as error:
             raise translate(error, self.address) from error
+        except ConfigurationError as error:
+            if self._connection is None:
+                raise
+            raise ConnectionLost(str(error)) from error
         if self._closed:  # meanwhile
             await connection.close()
             self.refuse_if_closed()
