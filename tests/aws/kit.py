@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from asyncq._clock import new_id, system_environment
@@ -16,15 +16,12 @@ from aws.strict_sqs import StrictSqs
 
 
 @asynccontextmanager
-async def opened(
-    strict: StrictSqs, *, timeout: float = 10.0, url: str | None = None, **options: Any
-) -> AsyncGenerator[SqsBroker]:
+async def opened(strict: StrictSqs, **options: Any) -> AsyncGenerator[SqsBroker]:
     """A broker on the strict server, open."""
     config = DriverConfig(
         url=strict.url,
         app="tests",
         environment=system_environment(),
-        timeout=timeout,
         options={"wait_time_seconds": 1, **options},
     )
     broker = SqsBroker(config)
@@ -33,6 +30,17 @@ async def opened(
         yield broker
     finally:
         await broker.close()
+
+
+@contextmanager
+def impatient(broker: SqsBroker) -> Generator[None]:
+    """Half a second is all that a call gets in the block: for those that fail, since any other may need more."""
+    link = broker._queues.link
+    usual, link.timeout = link.timeout, 0.5
+    try:
+        yield
+    finally:
+        link.timeout = usual
 
 
 @asynccontextmanager

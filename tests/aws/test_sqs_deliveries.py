@@ -14,7 +14,7 @@ from asyncq._operating import replay
 from asyncq.driver import Ack, Dead, GiveBack, Park, Publication, Queue, Requeue
 from asyncq.errors import BrokerConnectionError
 from asyncq.protocol import WireMessage, dead_letter, decode_task
-from aws.kit import acks, consuming, numbers, opened, publish, take, task
+from aws.kit import acks, consuming, impatient, numbers, opened, publish, take, task
 from aws.strict_sqs import StrictSqs
 
 # -- leases ----------------------------------------------------------------------------------------------------
@@ -228,12 +228,12 @@ async def test_dead_letters_are_replayed(strict: StrictSqs) -> None:
 
 
 async def test_a_letter_that_is_written_is_not_written_again(strict: StrictSqs) -> None:
-    async with opened(strict, timeout=0.5) as broker, consuming(broker, "q") as consumer:
+    async with opened(strict) as broker, consuming(broker, "q") as consumer:
         await publish(broker, "q", task(1))
         (delivery,) = await take(consumer, 1)
         burial = Dead(delivery, WireMessage(body=b"[]", headers={"task": "t"}))
         strict.failing["DeleteMessageBatch"] = 10_000
-        with pytest.raises(BrokerConnectionError):
+        with impatient(broker), pytest.raises(BrokerConnectionError):
             await consumer.settle([burial])
         strict.failing.clear()
         assert await consumer.settle([burial]) == []
