@@ -129,7 +129,8 @@ class AsyncResult(Generic[R_co]):
 
     async def children(self) -> list[AsyncResult[Any]]:
         """What the task has sent while it ran, and what followed it, as far as its record tells."""
-        return [each for each in map(self._child, await self._reader.children(self.task_id)) if each is not None]
+        found = (await self._reader.state(self.task_id)).children
+        return [each for each in map(self._child, found) if each is not None]
 
     def _leaves(self) -> Iterator[AsyncResult[Any]]:
         """The results of tasks that it is made of."""

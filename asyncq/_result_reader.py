@@ -39,6 +39,12 @@ class TaskState(Struct, frozen=True, kw_only=True):
     info: Any = None
     #: Text of the worker's traceback.
     traceback: str | None = None
+    #: The task's name, where records are stored with it (`result_extended`).
+    task: str | None = None
+    #: Id of the task that has sent it.
+    parent_id: str | None = None
+    #: What it has sent, as Celery writes it down; `AsyncResult.children` makes handles of it.
+    children: Sequence[Any] = ()
 
     @property
     def ready(self) -> bool:
@@ -110,13 +116,6 @@ class ResultReader:
         backend = await self._clients.current().backend()
         return [_PENDING if record is None else self._read(record) for record in await backend.get(task_ids)]
 
-    async def children(self, task_id: str) -> list[Any]:
-        """Result tuples of what the task has sent."""
-        backend = await self._clients.current().backend()
-        (raw,) = await backend.get([task_id])
-        record = None if raw is None else decode_result(raw, limits=self._limits, accept=self._accept)
-        return [] if record is None else record.children or []
-
     async def forget(self, task_ids: Sequence[str]) -> None:
         """Delete the records."""
         await (await self._clients.current().backend()).forget(task_ids)
@@ -161,7 +160,15 @@ class ResultReader:
         info = record.result
         if record.status in _WITH_EXCEPTION and (info is not None or record.status != "RETRY"):
             info = self._registry.revive(info, traceback=text)
-        return TaskState(status=record.status, info=info, traceback=text)
+        name: object = record.extra.get("name")
+        return TaskState(
+            status=record.status,
+            info=info,
+            traceback=text,
+            task=name if isinstance(name, str) else None,
+            parent_id=record.parent_id,
+            children=record.children or (),
+        )
 
 
 def revoked_record(task_id: str, settings: Settings, clock: Clock) -> StoredResult:

@@ -29,9 +29,20 @@ def print_state(task_id: str, state: TaskState, *, json: bool) -> ExitCode:
         say(f"{task_id}: {state.status}, {_error_type(state.info)}: {_error_message(state.info)}")
     else:
         say(f"{task_id}: {state.status}" + ("" if state.info is None else f", {as_json(state.info)}"))
+    return exit_code(state)
+
+
+def exit_code(state: TaskState) -> ExitCode:
+    """What a command that was asked for it exits with."""
     if not state.ready:
         return ExitCode.PENDING
     return ExitCode.OK if state.status == "SUCCESS" else ExitCode.FAILED
+
+
+def error_text(error: Exception) -> str:
+    """`ValueError: boom`."""
+    message = _error_message(error)
+    return f"{_error_type(error)}: {message}" if message else _error_type(error)
 
 
 def _document(task_id: str, state: TaskState) -> dict[str, Any]:  # Any: what tasks return
