@@ -103,8 +103,8 @@ class Chords(Protocol):
         """What the body is made of, in batches, for `asyncq.protocol.decode_part`.
 
         The parts' `member`s by index, those without one last, equal indexes by the text itself; or, with
-        `claim.saved`, the records of the tasks that it names (`SavedGroup.task_ids`), in that order. Raises
-        BackendError when a record is there no more.
+        `claim.saved`, the records of the tasks that it names (`SavedGroup.task_ids`), in that order, and the part of a
+        task that keeps no record. Raises BackendError when there is neither, any more.
         """
         ...
 

@@ -224,5 +224,19 @@ class Ordering(JoiningFixtures):
         assert await members(chords, claim) == [success(task, task) for task in (tasks[1], tasks[2], tasks[0])]
 
         await within(backend.forget([tasks[0]]))
-        with pytest.raises(BackendError, match=tasks[0]):
+        expected = [success(tasks[1], tasks[1]), success(tasks[2], tasks[2]), part(group, 0).member]
+        assert await members(chords, claim) == expected, "the part of a task that keeps no record"
+
+    async def test_a_member_without_record_and_part_is_an_error(
+        self, backend: JoiningBackend, chords: Chords, group: str
+    ) -> None:
+        task_id = part(group, 0).task_id
+        await within(backend.store([result(task_id, success(task_id), status="SUCCESS")]))
+        saved = encode_group(SavedGroup(group_id=group, members=[task_id, f"{group}-gone"]))
+        await open_chord(chords, group, 1, saved=saved)
+
+        claim = await join(chords, part(group, 0))
+
+        assert claim is not None
+        with pytest.raises(BackendError, match=f"{group}-gone"):
             await members(chords, claim)

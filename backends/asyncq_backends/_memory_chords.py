@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, cast
 
@@ -173,15 +174,10 @@ class MemoryChords:
         await self._turn()
         return self._store.join(parts, self._clock.monotonic(), lease, self._new_id)
 
-    async def members(self, claim: ChordClaim) -> AsyncGenerator[Sequence[bytes]]:
-        await self._turn()
-        if claim.saved is not None:
-            async for records in records_of_group(claim.saved, self._records):
-                yield records
-            return
-        found = self._store.members(claim.group_id, self._clock.monotonic())
-        for start in range(0, len(found), _BATCH):
-            yield found[start : start + _BATCH]
+    def members(self, claim: ChordClaim) -> AsyncIterator[Sequence[bytes]]:
+        if claim.saved is None:
+            return self._parts(claim.group_id)
+        return records_of_group(claim.saved, self._records, partial(self._parts, claim.group_id))
 
     async def renew(self, claim: ChordClaim, *, lease: float = CLAIM_WHILE_SENDING) -> bool:
         await self._turn()
@@ -194,6 +190,12 @@ class MemoryChords:
     async def overdue(self, limit: int, *, lease: float = CLAIM) -> list[ChordClaim]:
         await self._turn()
         return self._store.overdue(limit, self._clock.monotonic(), lease, self._new_id)
+
+    async def _parts(self, group_id: str) -> AsyncGenerator[list[bytes]]:
+        await self._turn()
+        found = self._store.members(group_id, self._clock.monotonic())
+        for start in range(0, len(found), _BATCH):
+            yield found[start : start + _BATCH]
 
 
 def _end(now: float, expires: float | None) -> float:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -82,16 +82,10 @@ class SQLiteChords:
 
         return await self._connection.run(job)
 
-    async def members(self, claim: ChordClaim) -> AsyncGenerator[Sequence[bytes]]:
-        if claim.saved is not None:
-            async for records in records_of_group(claim.saved, self._records):
-                yield records
-            return
-        last: tuple[int, str] | None = (-1, "")
-        while last is not None:
-            page, last = await self._connection.run(partial(_page, group_id=claim.group_id, after=last))
-            if page:
-                yield page
+    def members(self, claim: ChordClaim) -> AsyncIterator[Sequence[bytes]]:
+        if claim.saved is None:
+            return self._parts(claim.group_id)
+        return records_of_group(claim.saved, self._records, partial(self._parts, claim.group_id))
 
     async def renew(self, claim: ChordClaim, *, lease: float = CLAIM_WHILE_SENDING) -> bool:
         def job(session: Session) -> bool:
@@ -125,6 +119,13 @@ class SQLiteChords:
                 return _overdue(db, self._clock.wall(), limit, lease, token)
 
         return await self._connection.run(job)
+
+    async def _parts(self, group_id: str) -> AsyncGenerator[list[bytes]]:
+        last: tuple[int, str] | None = (-1, "")
+        while last is not None:
+            page, last = await self._connection.run(partial(_page, group_id=group_id, after=last))
+            if page:
+                yield page
 
 
 # -- on the connection's thread ------------------------------------------------------------------------------

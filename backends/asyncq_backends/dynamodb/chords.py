@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from asyncq.driver import (
@@ -85,15 +86,10 @@ class DynamoChords:
         claims = await together(self._join(group_id, each, lease) for group_id, each in by_group.items())
         return [claim for claim in claims if claim is not None]
 
-    async def members(self, claim: ChordClaim) -> AsyncGenerator[Sequence[bytes]]:
-        await self._shared.ready()
+    def members(self, claim: ChordClaim) -> AsyncIterator[Sequence[bytes]]:
         if claim.saved is None:
-            pages: AsyncGenerator[list[bytes]] = self._counting.members(claim.group_id)
-        else:
-            pages = records_of_group(claim.saved, self._records)
-        async for page in pages:
-            if page:
-                yield page
+            return self._parts(claim.group_id)
+        return records_of_group(claim.saved, self._records, partial(self._parts, claim.group_id))
 
     async def renew(self, claim: ChordClaim, *, lease: float = CLAIM_WHILE_SENDING) -> bool:
         await self._shared.ready()
@@ -176,6 +172,12 @@ class DynamoChords:
             return None
         saved = await self._counting.header(group_id) if taken.saved else None
         return ChordClaim(group_id=group_id, token=taken.token, body=taken.body, saved=saved)
+
+    async def _parts(self, group_id: str) -> AsyncGenerator[list[bytes]]:
+        await self._shared.ready()
+        async for page in self._counting.members(group_id):
+            if page:
+                yield page
 
     async def _close(self, claim: ChordClaim) -> None:
         """Each step may be the last one of a process: closing again does the rest."""

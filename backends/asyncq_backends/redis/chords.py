@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import OrderedDict, defaultdict
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from asyncq.driver import CLAIM, CLAIM_WHILE_SENDING, CLOSED, ChordClaim, ChordOpening, ChordPart, Chords
@@ -94,18 +95,10 @@ class RedisChords:
             raise
         return claims
 
-    async def members(self, claim: ChordClaim) -> AsyncGenerator[Sequence[bytes]]:
-        if claim.saved is not None:
-            async for records in records_of_group(claim.saved, self._records):
-                yield records
-            return
-        command, key = "ZRANGE" if self._ordered else "LRANGE", f"{self._prefix}{claim.group_id}.j"
-        start, batch = 0, [b""]
-        while batch:
-            batch = await self._link.call(command, key, start, start + _BATCH - 1)
-            start += len(batch)
-            if batch:
-                yield batch
+    def members(self, claim: ChordClaim) -> AsyncIterator[Sequence[bytes]]:
+        if claim.saved is None:
+            return self._parts(claim.group_id)
+        return records_of_group(claim.saved, self._records, partial(self._parts, claim.group_id))
 
     async def renew(self, claim: ChordClaim, *, lease: float = CLAIM_WHILE_SENDING) -> bool:
         key = self._prefix + claim.group_id
@@ -163,6 +156,15 @@ class RedisChords:
             place = "+inf" if part.index is None else str(part.index)
             arguments += [f"{part.task_id}:{place}", place, part.member]
         return await self._link.run(_JOIN, keys, arguments)
+
+    async def _parts(self, group_id: str) -> AsyncGenerator[list[bytes]]:
+        command, key = "ZRANGE" if self._ordered else "LRANGE", f"{self._prefix}{group_id}.j"
+        start, batch = 0, [b""]
+        while batch:
+            batch = await self._link.call(command, key, start, start + _BATCH - 1)
+            start += len(batch)
+            if batch:
+                yield batch
 
     def _remember(self, group_id: str, token: str) -> None:
         self._unheard[group_id] = token
