@@ -60,7 +60,7 @@ async def test_f11_messages_that_nobody_can_run(tmp_path: Path, scale: Scale, pl
     assert {each.headers["id"] for each in strange if isinstance(each, WireMessage)} == unknown
 
 
-@on("redis", "sqlite", "rabbit")
+@on("redis", "sqlite", soak=["rabbit"])
 async def test_f11_tasks_that_kill_their_process(
     tmp_path: Path, scale: Scale, places: Places, figures: Figures, request: pytest.FixtureRequest
 ) -> None:
