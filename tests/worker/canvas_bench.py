@@ -49,6 +49,16 @@ class CanvasBench(Bench):
         return described["exc_type"], described["exc_message"]
 
 
+class Described:
+    """A signature as a task gives it to its context."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def to_dict(self) -> dict[str, Any]:
+        return self._node.to_dict()
+
+
 def sig(task: str, *args: Any, immutable: bool = False, **options: Any) -> TaskNode:
     return TaskNode(task=task, args=list(args), options=options, immutable=immutable)
 

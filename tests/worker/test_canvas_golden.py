@@ -17,7 +17,7 @@ from asyncq.driver import Publication
 from asyncq.protocol import WireMessage
 from asyncq_brokers.memory import MemoryBroker
 from worker.bench import body
-from worker.canvas_bench import CanvasBench, chain, chord, group, sig
+from worker.canvas_bench import CanvasBench, Described, chain, chord, group, sig
 
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
@@ -32,14 +32,6 @@ class NotingBroker(MemoryBroker):
     async def publish(self, publications: Sequence[Publication]) -> None:
         await super().publish(publications)
         self.published += [each.message for each in publications if isinstance(each.message, WireMessage)]
-
-
-class Described:
-    def __init__(self, node: Node) -> None:
-        self._node = node
-
-    def to_dict(self) -> dict[str, Any]:
-        return self._node.to_dict()
 
 
 @pytest.fixture
