@@ -115,6 +115,9 @@ def worker_setup(
         result_serializer=settings.result_serializer,
         result_compression=settings.result_compression,
         result_extended=settings.result_extended,
+        chord_expires=settings.chord_expires,
+        chord_claim=settings.chord_claim,
+        chord_retry_interval=settings.result_chord_retry_interval,
     )
 
 

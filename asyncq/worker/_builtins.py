@@ -27,9 +27,6 @@ logger = logging.getLogger("asyncq.worker")
 
 # `Any` below: arguments of whoever has sent the message, and what the tasks of the app return.
 
-#: Seconds between two looks of `celery.chord_unlock`, where its message says nothing: Celery's default.
-_RETRY_INTERVAL = 1.0
-
 #: Items of `celery.map` and its kind that run in threads at a time, over all runs.
 _THREADS = 16
 
@@ -169,7 +166,7 @@ class Builtins:
         group = decode_group(dumps({"result": [[group_id, None], result or []]}))
         records = await self._records(backend, group)
         if records is None:
-            countdown = _RETRY_INTERVAL if interval is None else float(interval)
+            countdown = self._setup.chord_retry_interval if interval is None else float(interval)
             raise ctx.retry(countdown=countdown, max_retries=max_retries)
         completion = Completion(body=callback, root_id=ctx.root_id or ctx.task_id, parent_id=ctx.task_id)
         _attempt_of(ctx).sequel = self._end(completion, group, records)

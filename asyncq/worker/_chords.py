@@ -18,7 +18,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from asyncq.canvas import Document
-from asyncq.driver import CLAIM, CLAIM_WHILE_SENDING, ChordClaim, ChordOpening, ChordPart, Chords
+from asyncq.driver import CLAIM_WHILE_SENDING, ChordClaim, ChordOpening, ChordPart, Chords
 from asyncq.errors import (
     BackendConnectionError,
     BackendError,
@@ -95,12 +95,12 @@ class ChordKeeper:
 
     async def grow(self, group_id: str, by: int) -> None:
         """Expect more parts. Raises BackendError: it is not idempotent, and so not tried again."""
-        await self._chords.grow(group_id, by, expires=self._setup.result_expires)
+        await self._chords.grow(group_id, by, expires=self._setup.chord_expires)
 
     async def hand_in(self, parts: Sequence[ChordPart]) -> list[Conclusion]:
         """Hand in parts; return the ends of those chords that are complete now."""
         try:
-            claims = await self._patiently(lambda: self._chords.join(parts))
+            claims = await self._patiently(lambda: self._chords.join(parts, lease=self._setup.chord_claim))
         except BackendError as error:
             if len(parts) > 1:
                 ends = [await self.hand_in([part]) for part in parts]
@@ -134,7 +134,7 @@ class ChordKeeper:
         while True:
             await anyio.sleep(INTERVAL * (0.5 + self._dice.random()))
             try:
-                claims = await self._chords.overdue(_MOST_OVERDUE)
+                claims = await self._chords.overdue(_MOST_OVERDUE, lease=self._setup.chord_claim)
             except BackendError as error:
                 logger.debug("Overdue chords can't be looked for: %s", error)
                 continue
@@ -192,7 +192,7 @@ class ChordKeeper:
         policy = _policy_of({} if end.completion is None else end.completion.body)
         results: list[Any] = []
         first: Part | None = None
-        failed, read_until = 0, self._clock.monotonic() + CLAIM / 3
+        failed, read_until = 0, self._clock.monotonic() + self._setup.chord_claim / 3
         async for batch in self._chords.members(end.claim):
             for raw in batch:
                 part = decode_part(raw, limits=self._setup.limits, accept=self._accept)
@@ -220,7 +220,9 @@ class ChordKeeper:
         setup = self._setup
         member = encode_part(part.task_id, "FAILURE", describe_exception(error), serializer=setup.result_serializer)
         try:
-            return await self._patiently(lambda: self._chords.join([replace(part, member=member)]))
+            return await self._patiently(
+                lambda: self._chords.join([replace(part, member=member)], lease=setup.chord_claim)
+            )
         except BackendError:
             return []
 

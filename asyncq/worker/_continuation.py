@@ -188,7 +188,7 @@ class Continuation:
             saved = encode_group(
                 group, serializer=setup.result_serializer, compression=setup.result_compression, limits=setup.limits
             )
-        return ChordOpening(group_id=opening.group_id, size=opening.size, saved=saved, expires=setup.result_expires)
+        return ChordOpening(group_id=opening.group_id, size=opening.size, saved=saved, expires=setup.chord_expires)
 
     def _parts(self, message: TaskMessage, state: str, result: Any) -> list[ChordPart]:
         """Its part of its chord, where it has one, and somebody to hand it to."""
@@ -202,7 +202,7 @@ class Continuation:
                 index=message.group_index,
                 member=self._member(message.id, state, result),
                 body=dumps(msgspec.structs.asdict(completion)),
-                expires=self._setup.result_expires,
+                expires=self._setup.chord_expires,
             )
         ]
 

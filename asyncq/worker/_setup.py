@@ -12,7 +12,7 @@ from asyncq._definition import TaskDefinition
 from asyncq._middleware import Middleware
 from asyncq._producer import Producer
 from asyncq._resources import Lifespan
-from asyncq.driver import Broker, Environment, Queue, ResultBackend
+from asyncq.driver import CLAIM, Broker, Environment, Queue, ResultBackend
 from asyncq.protocol import Limits
 
 
@@ -86,3 +86,10 @@ class WorkerSetup(Struct, kw_only=True):
     result_compression: str | None = None
     #: Store name, args, kwargs, worker, retries and queue as well (Celery's `result_extended`).
     result_extended: bool = False
+    # How chords are joined:
+    #: Seconds that one waits for its parts; None keeps it for ever.
+    chord_expires: float | None = 86400.0
+    #: Seconds that whoever completes one keeps it to himself at first.
+    chord_claim: float = CLAIM
+    #: Seconds between two looks of `celery.chord_unlock`, where its message says nothing.
+    chord_retry_interval: float = 1.0

@@ -47,6 +47,9 @@ def test_settings_reach_the_worker() -> None:
         serializer="json",
         result_expires=60,
         result_extended=True,
+        result_chord_expires=120,
+        result_chord_join_timeout=10,
+        result_chord_retry_interval=2,
         time_limit=9,
         soft_time_limit=8,
         timezone="Europe/Paris",
@@ -61,6 +64,7 @@ def test_settings_reach_the_worker() -> None:
     assert setup.track_started
     assert set(setup.accept) == {"yaml", "json"}
     assert (setup.result_expires, setup.result_extended) == (60.0, True)
+    assert (setup.chord_expires, setup.chord_claim, setup.chord_retry_interval) == (120.0, 20.0, 2.0)
     assert (setup.time_limit, setup.soft_time_limit) == (9.0, 8.0)
     assert str(setup.timezone) == "Europe/Paris"
     assert setup.limits.max_message_bytes == 1000
