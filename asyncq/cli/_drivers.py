@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from asyncq import AsyncQ
     from asyncq._operating import MessageReader
+    from asyncq.driver import Broker
 
 
 class _Driver(Protocol):
@@ -28,6 +29,12 @@ async def opened(driver: DriverT) -> AsyncGenerator[DriverT]:
         yield driver
     finally:
         await driver.close()
+
+
+async def on_each(queue: AsyncQ, names: Iterable[str], act: Callable[[Broker, str], Awaitable[int]]) -> dict[str, int]:
+    """Do something to each of these queues, over one connection; how many messages it was done to, by queue."""
+    async with opened(queue.make_broker()) as broker:
+        return {name: await act(broker, name) for name in names}
 
 
 def reader_of(queue: AsyncQ) -> MessageReader:

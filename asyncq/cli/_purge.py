@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from asyncq.cli._asking import ask
-from asyncq.cli._drivers import opened, queue_names
+from asyncq.cli._drivers import on_each, queue_names
 from asyncq.cli._locate import locate
 from asyncq.cli._options import AppArgument, JsonOption, QueuesOption, YesOption, split_names
 from asyncq.cli._output import answer, as_json, counted, counted_by_queue, say
 
 if TYPE_CHECKING:
-    from asyncq import AsyncQ
+    from asyncq.driver import Broker
 
 
 def purge(
@@ -29,20 +29,14 @@ def purge(
     queue = locate(app)
     chosen = queue_names(queue, split_names(names))
     if not yes:
-        counts = asyncio.run(_count(queue, chosen))
+        counts = asyncio.run(on_each(queue, chosen, _count))
         ask(f"Delete {counted_by_queue(counts, 'message')}?")
-    purged = asyncio.run(_purge(queue, chosen))
+    purged = asyncio.run(on_each(queue, chosen, lambda broker, name: broker.purge(name)))
     if json:
         answer(as_json({"purged": purged}))
     else:
         say(", ".join(f"{counted(count, 'message')} deleted from {name}" for name, count in purged.items()))
 
 
-async def _count(queue: AsyncQ, names: tuple[str, ...]) -> dict[str, int]:
-    async with opened(queue.make_broker()) as broker:
-        return {name: (await broker.depth(name)).ready for name in names}
-
-
-async def _purge(queue: AsyncQ, names: tuple[str, ...]) -> dict[str, int]:
-    async with opened(queue.make_broker()) as broker:
-        return {name: await broker.purge(name) for name in names}
+async def _count(broker: Broker, name: str) -> int:
+    return (await broker.depth(name)).ready

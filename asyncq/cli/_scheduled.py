@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from asyncq.cli._asking import ask
-from asyncq.cli._drivers import opened, queue_names, reader_of
+from asyncq.cli._drivers import on_each, opened, queue_names, reader_of
 from asyncq.cli._entries import first_entries, tell_the_rest
 from asyncq.cli._failures import CommandError, ExitCode
 from asyncq.cli._locate import locate
@@ -27,6 +27,7 @@ from asyncq.cli._output import answer, as_json, counted, counted_by_queue, print
 if TYPE_CHECKING:
     from asyncq import AsyncQ
     from asyncq._operating import Entry
+    from asyncq.driver import Broker
 
 
 class _ListByDefault(TyperGroup):
@@ -161,28 +162,22 @@ def _reason(entry: Entry) -> str:
 def _release(queue: AsyncQ, names: tuple[str, ...], *, yes: bool, json: bool) -> None:
     import asyncio
 
+    from asyncq._operating import release
+
     if not yes:
-        counts = asyncio.run(_count(queue, names))
+        counts = asyncio.run(on_each(queue, names, _count))
         ask(f"Put {counted_by_queue(counts, 'message')} back?")
-    released = asyncio.run(_put_back(queue, names))
+    released = asyncio.run(on_each(queue, names, release))
     if json:
         answer(as_json({"released": released}))
     else:
         say(", ".join(f"{counted(count, 'message')} put back on {name}" for name, count in released.items()))
 
 
-async def _count(queue: AsyncQ, names: tuple[str, ...]) -> dict[str, int]:
+async def _count(broker: Broker, name: str) -> int:
     from asyncq._operating import count
 
-    async with opened(queue.make_broker()) as broker:
-        return {name: await count(broker, name, "parked") or 0 for name in names}
-
-
-async def _put_back(queue: AsyncQ, names: tuple[str, ...]) -> dict[str, int]:
-    from asyncq._operating import release
-
-    async with opened(queue.make_broker()) as broker:
-        return {name: await release(broker, name) for name in names}
+    return await count(broker, name, "parked") or 0
 
 
 async def _move(

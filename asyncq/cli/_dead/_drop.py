@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
-
 from asyncq.cli._asking import ask
 from asyncq.cli._dead._letters import AllOption, IdsArgument, TaskOption, choose, report, selection_of
-from asyncq.cli._drivers import opened, queue_names
+from asyncq.cli._drivers import on_each, queue_names
 from asyncq.cli._locate import locate
 from asyncq.cli._options import AppArgument, JsonOption, QueuesOption, YesOption, split_names
 from asyncq.cli._output import counted_by_queue
-
-if TYPE_CHECKING:
-    from asyncq import AsyncQ
 
 
 def drop(
@@ -31,17 +25,13 @@ def drop(
     """
     import asyncio
 
+    from asyncq._operating import drop_letters
+
     selection = selection_of(ids, task, everything=everything)
     queue = locate(app)
     keys, missing = asyncio.run(choose(queue, queue_names(queue, split_names(names)), selection))
     counts = {name: len(found) for name, found in keys.items() if found}
     if counts and not yes:
         ask(f"Delete {counted_by_queue(counts, 'dead letter')}?")
-    report("dropped", asyncio.run(_drop(queue, keys)), missing, json=json)
-
-
-async def _drop(queue: AsyncQ, keys: Mapping[str, Sequence[str]]) -> dict[str, int]:
-    from asyncq._operating import drop_letters
-
-    async with opened(queue.make_broker()) as broker:
-        return {name: await drop_letters(broker, name, found) for name, found in keys.items()}
+    dropped = asyncio.run(on_each(queue, keys, lambda broker, name: drop_letters(broker, name, keys[name])))
+    report("dropped", dropped, missing, json=json)

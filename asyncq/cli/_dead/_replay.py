@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from asyncq.cli._dead._letters import AllOption, IdsArgument, TaskOption, choose, report, selection_of
-from asyncq.cli._drivers import opened, queue_names
+from asyncq.cli._drivers import on_each, queue_names
 from asyncq.cli._locate import locate
 from asyncq.cli._options import AppArgument, JsonOption, QueuesOption, split_names
 
@@ -39,5 +39,4 @@ async def _replay(queue: AsyncQ, names: Sequence[str], selection: Selection) -> 
     from asyncq._operating import replay
 
     keys, missing = await choose(queue, names, selection)
-    async with opened(queue.make_broker()) as broker:
-        return {name: await replay(broker, name, keys[name]) for name in names}, missing
+    return await on_each(queue, names, lambda broker, name: replay(broker, name, keys[name])), missing
