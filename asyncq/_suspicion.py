@@ -64,11 +64,14 @@ class Suspicion(Struct):
     node: str = ""
     #: That run is in quarantine: it dies alone, and is not to blame when its worker dies.
     isolated: bool = False
+    #: Deliveries before this one that nobody has accounted for; from a server that counts, where nothing else is known.
+    #: They may have been handed back. So they prove nothing, but with a death in quarantine they add up.
+    unexplained: int = 0
 
     @property
     def calls_for_quarantine(self) -> bool:
         """Whether it may be dangerous to others."""
-        return self.doubtful or bool(self.deaths)
+        return self.doubtful or bool(self.deaths or self.unexplained)
 
     def presume(self) -> None:
         """Draw the conclusion from a run whose end nobody has told, and nobody will: its worker was lost.
@@ -87,7 +90,7 @@ class Suspicion(Struct):
 
     def convicts(self, most: int) -> bool:
         """Whether these are too many deaths, as `most` are: at least 2, since it may only have witnessed the first."""
-        return len(self.deaths) >= most
+        return bool(self.deaths) and len(self.deaths) + self.unexplained >= most
 
 
 def conviction_key(task_id: str) -> str:

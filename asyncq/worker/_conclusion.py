@@ -260,9 +260,11 @@ class Judge:
             return self._failure(attempt, exc)
         if not suspicion.convicts(self._setup.max_deliveries):
             return Conclusion(attempt=attempt, state="CRASHED", settlement=Requeue(attempt.delivery), error=exc)
-        deaths = suspicion.deaths
+        deaths, unexplained = suspicion.deaths, suspicion.unexplained
         reason = f"its process has died of it {len(deaths)} times: {'; '.join(deaths)}"
-        letter = self.bury(attempt.delivery, reason, attempts=len(deaths))
+        if unexplained:
+            reason += f"; and {unexplained} deliveries before came to no end"
+        letter = self.bury(attempt.delivery, reason, attempts=len(deaths) + unexplained)
         return self._failure(attempt, exc, settlement=letter)
 
     # -- parts -------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from asyncq.worker._program import Program
 from asyncq.worker._rate_gate import RateGate
 from asyncq.worker._receiver import Receiver
 from asyncq.worker._setup import WorkerSetup
-from asyncq.worker._suspects import Suspects
+from asyncq.worker._suspects import DeliveryCounts, Suspects
 
 
 class Intake:
@@ -49,9 +49,13 @@ class Intake:
             admit=self.dispatcher.admit,
             park_due=park_due,
         )
-        self.suspects = None
-        if (files := coordinated.files) is not None:
-            most = setup.max_deliveries
+        self.suspects = counts = None
+        most, capabilities = setup.max_deliveries, setup.broker.capabilities
+        if (files := coordinated.files) is None:
+            # Where leases end by themselves, a count says too little: every worker that slept adds to it.
+            if capabilities.shared and not capabilities.leases:
+                counts = DeliveryCounts(max_deliveries=most)
+        else:
             self.suspects = Suspects(files, concluder=concluder, settler=settler, flow=flow, max_deliveries=most)
         self.receiver = Receiver(
             setup=setup,
@@ -66,6 +70,7 @@ class Intake:
             gate=self.gate,
             revoker=coordinated.revoker,
             suspects=self.suspects,
+            counts=counts,
         )
 
     def give_back(self) -> None:

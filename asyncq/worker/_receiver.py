@@ -24,7 +24,7 @@ from asyncq.worker._program import Program
 from asyncq.worker._rate_gate import RateGate
 from asyncq.worker._revoker import Revoker
 from asyncq.worker._setup import WorkerSetup
-from asyncq.worker._suspects import Suspects
+from asyncq.worker._suspects import DeliveryCounts, Suspects
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +50,7 @@ class Receiver:
         gate: RateGate,
         revoker: Revoker | None,
         suspects: Suspects | None,
+        counts: DeliveryCounts | None,
     ) -> None:
         self._programs = programs
         self._surroundings = surroundings
@@ -65,6 +66,7 @@ class Receiver:
         self._gate = gate
         self._revoker = revoker
         self._suspects = suspects
+        self._counts = counts
         self._backoff = Backoff(setup.environment.random)
         self._clock = setup.environment.clock
         self._accept = frozenset(setup.accept)
@@ -145,6 +147,8 @@ class Receiver:
         if self._suspects is not None and attempt.delivery.redelivered:
             self._suspects.put(attempt, self._let_in_later)
         else:
+            if self._counts is not None:
+                self._counts.look_at(attempt)
             self._let_in(attempt)
 
     def _let_in_later(self, attempt: Attempt) -> None:

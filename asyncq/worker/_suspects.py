@@ -3,6 +3,8 @@
 A delivery comes again when it was given back, when its lease was lost, or when its worker died. Each is looked up
 before it runs: a convict is concluded unrun, a suspect runs in quarantine; what nothing speaks against runs as usual,
 and that it does is put down, so that a death which nobody sees (the whole machine's) counts as well.
+
+Where there is no store to look in, the server's count of deliveries is all there is (quorum queues have one).
 """
 
 from __future__ import annotations
@@ -25,6 +27,47 @@ from asyncq.worker._settler import Settler
 logger = logging.getLogger(__name__)
 
 
+class Quarantine:
+    """Says who runs there, and tells of tasks that can't."""
+
+    def __init__(self) -> None:
+        #: Names of tasks that can't be quarantined, and were told of.
+        self._told: set[str] = set()
+
+    def confine(self, attempt: Attempt) -> None:
+        """Let a suspect run there, if it can."""
+        definition = attempt.program.definition
+        attempt.quarantined = can_be_isolated(definition)
+        if not attempt.quarantined and definition.name not in self._told:
+            self._told.add(definition.name)
+            logger.warning(
+                "Task %s may have killed its worker, and can't be quarantined: its function isn't found under the name "
+                "%s in its module. It runs among others",
+                definition.name,
+                definition.fn.__qualname__,
+                extra=attempt.log_fields(),
+            )
+
+
+class DeliveryCounts:
+    """Suspects whoever was delivered too often.
+
+    A count tells nothing of why: deliveries that were handed back unbegun count, and so does each neighbour of one that
+    killed its worker. So it convicts nobody. What has come `max_deliveries` times runs in quarantine; an innocent ends
+    there, and only what dies there has had its last delivery.
+    """
+
+    def __init__(self, *, max_deliveries: int) -> None:
+        self._max_deliveries = max_deliveries
+        self._quarantine = Quarantine()
+
+    def look_at(self, attempt: Attempt) -> None:
+        count = attempt.delivery.count
+        if count is not None and count >= max(2, self._max_deliveries):
+            attempt.suspicion = Suspicion(unexplained=count - 1)
+            self._quarantine.confine(attempt)
+
+
 class Suspects:
     """Decides about deliveries that come again; those that have come meanwhile are looked up together."""
 
@@ -38,8 +81,7 @@ class Suspects:
         self._max_deliveries = max_deliveries
         self._held: dict[Attempt, Callable[[Attempt], None]] = {}
         self._wanted = asyncio.Event()
-        #: Names of tasks that can't be quarantined, and were told of.
-        self._told: set[str] = set()
+        self._quarantine = Quarantine()
 
     def put(self, attempt: Attempt, let_in: Callable[[Attempt], None]) -> None:
         """Let it in when nothing speaks against it."""
@@ -85,19 +127,6 @@ class Suspects:
         elif suspicion.convicts(self._max_deliveries):
             self._concluder.put((attempt, Crashed(WorkerLostError(f"its process has died: {suspicion.deaths[-1]}"))))
         else:
-            attempt.quarantined = suspicion.calls_for_quarantine and self._can_be_quarantined(attempt)
+            if suspicion.calls_for_quarantine:
+                self._quarantine.confine(attempt)
             let_in(attempt)
-
-    def _can_be_quarantined(self, attempt: Attempt) -> bool:
-        definition = attempt.program.definition
-        possible = can_be_isolated(definition)
-        if not possible and definition.name not in self._told:
-            self._told.add(definition.name)
-            logger.warning(
-                "Task %s may have killed its worker, and can't be quarantined: its function isn't found under the name "
-                "%s in its module. It runs among others",
-                definition.name,
-                definition.fn.__qualname__,
-                extra=attempt.log_fields(),
-            )
-        return possible
