@@ -70,6 +70,8 @@ class Publisher:
         deadline: float, *, missing: bool,
     ) -> dict[int, BrokerError]:  # fmt: skip
         """Publish some of a batch; returns the positions for which there is no exchange, or no queue behind it."""
+        # A connection that the server has blocked would answer no declaration either.
+        await (await self._link.connected(deadline)).ready_to_publish(deadline)
         batches: dict[str, tuple[list[int], list[Outgoing]]] = {}
         for position in positions:
             try:
