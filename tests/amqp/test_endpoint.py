@@ -33,6 +33,8 @@ def configured(url: str, **options: Any) -> list[Endpoint]:
         ("amqps://u:p@b-1.mq.eu-west-1.amazonaws.com:5671", "b-1.mq.eu-west-1.amazonaws.com", 5671, "/", "u", "p"),
         ("amqps://h", "h", 5671, "/", "guest", "guest"),
         ("amqp://[::1]:5673/", "::1", 5673, "/", "guest", "guest"),
+        ("amqp://u:@h", "h", 5672, "/", "u", ""),
+        ("amqp://u@h", "h", 5672, "/", "u", "guest"),
     ],
 )
 def test_parts_of_a_url(url: str, host: str, port: int, vhost: str, user: str, password: str) -> None:
@@ -72,6 +74,19 @@ def test_tls_verifies_unless_told_otherwise() -> None:
     assert parse("amqp://h", tls=False).tls is None
 
 
+def test_tls_as_celery_lets_it_be_said() -> None:
+    lax = parse("amqp://h", {"context": {"check_hostname": False}}).tls
+    assert lax is not None
+    assert (lax.check_hostname, lax.verify_mode) == (False, ssl.CERT_REQUIRED)
+    for protocol in (ssl.PROTOCOL_TLSv1_2, "PROTOCOL_TLSv1_2"):
+        old = parse("amqp://h", {"ssl_version": protocol}).tls
+        assert old is not None
+        assert (old.minimum_version, old.maximum_version) == (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_2)
+    usual = parse("amqp://h", {"ssl_version": ssl.PROTOCOL_TLS_CLIENT}).tls
+    assert usual is not None
+    assert usual.maximum_version is ssl.TLSVersion.MAXIMUM_SUPPORTED
+
+
 @pytest.mark.parametrize(
     ("tls", "named"),
     [
@@ -79,11 +94,21 @@ def test_tls_verifies_unless_told_otherwise() -> None:
         ({"cert_reqs": "perhaps"}, "cert_reqs"),
         ({"ca_certs": "/no/such/file"}, "ca_certs=/no/such/file"),
         ({"certfile": "/no/a", "keyfile": "/no/b"}, "certfile=/no/a, keyfile=/no/b"),
+        ({"context": {"purpose": 1}}, "purpose"),
+        ({"ssl_version": "PROTOCOL_SSLv3"}, "ssl_version"),
     ],
 )
 def test_wrong_tls_arguments(tls: dict[str, Any], named: str) -> None:
     with pytest.raises(ConfigurationError, match=named):
         parse("amqp://h", tls)
+
+
+def test_each_url_of_a_list_has_options_of_its_own(caplog: pytest.LogCaptureFixture) -> None:
+    found = configured("amqp://a?heartbeat=7&confirm_publish=1;amqp://b?heartbeat=9&confirm_publish=1")
+    assert [one.heartbeat for one in found] == [7, 9]
+    assert caplog.text.count("'confirm_publish'") == 1
+    with pytest.raises(ConfigurationError, match="no_such"):
+        configured("amqp://a;amqp://b?no_such=1")
 
 
 def test_options_are_honoured_warned_of_or_refused(caplog: pytest.LogCaptureFixture) -> None:

@@ -23,7 +23,7 @@ from asyncq_brokers._clients.resolve import resolve
 from .errors import ConnectionLost
 from .tls import tls_context
 
-__all__ = ["Endpoint", "parse_endpoints", "seconds", "take_query"]
+__all__ = ["Endpoint", "parse_endpoints", "seconds", "split_urls", "take_query"]
 
 _SCHEMES = ("amqp", "amqps", "pyamqp")
 
@@ -116,12 +116,17 @@ def parse_endpoints(url: str, tls: Mapping[str, Any] | bool | None, client_name:
 
     Raises ConfigurationError, whose text never holds a password.
     """
-    return [_parse(one.strip(), tls, client_name) for one in url.split(";") if one.strip()]
+    return [_parse(one, tls, client_name) for one in split_urls(url)]
+
+
+def split_urls(url: str) -> list[str]:
+    """The URLs of a failover list."""
+    return [one.strip() for one in url.split(";") if one.strip()]
 
 
 def take_query(url: str) -> dict[str, str]:
-    """What stands in the first URL's query and is no matter of TLS: transport options."""
-    query = dict(parse_qsl(urlsplit(url.split(";", maxsplit=1)[0].strip()).query, keep_blank_values=True))
+    """What stands in the query of one URL and is no matter of TLS: transport options."""
+    query = dict(parse_qsl(urlsplit(url).query, keep_blank_values=True))
     return {name: value for name, value in query.items() if not name.startswith("ssl_")}
 
 
@@ -142,7 +147,7 @@ def _parse(url: str, setting: Mapping[str, Any] | bool | None, client_name: str)
         port=_port(parts, 5671 if encrypted else 5672),
         vhost=unquote(parts.path[1:]) or "/",
         username=unquote(parts.username) if parts.username else "guest",
-        password=unquote(parts.password) if parts.password else "guest",
+        password="guest" if parts.password is None else unquote(parts.password),
         tls=context,
         server_hostname=server_hostname,
         client_name=client_name,

@@ -15,7 +15,7 @@ from msgspec import structs
 from asyncq.driver import DriverConfig
 from asyncq.errors import ConfigurationError
 
-from .endpoint import Endpoint, parse_endpoints, seconds, take_query
+from .endpoint import Endpoint, parse_endpoints, seconds, split_urls, take_query
 
 __all__ = ["read_backend_config", "read_broker_config"]
 
@@ -26,6 +26,8 @@ _OWN_RETRIES = "asyncq has retry rules of its own"
 
 #: AMQPLAIN, the name in many an old configuration, is user and password as well, and RabbitMQ takes them either way.
 _LOGIN_METHODS: Mapping[str, str] = {"PLAIN": "PLAIN", "AMQPLAIN": "PLAIN", "EXTERNAL": "EXTERNAL"}
+
+# `Any` below: the options are the user's own.
 
 #: Options that Celery knows and that mean nothing here, each with its reason.
 _WITHOUT_EFFECT: Mapping[str, str] = {
@@ -55,12 +57,24 @@ def read_backend_config(config: DriverConfig) -> list[Endpoint]:
 
 
 def _read(config: DriverConfig, setting: str) -> list[Endpoint]:
-    options: dict[str, Any] = {**take_query(config.url), **config.options}  # Any: the user's own
-    name = str(options.pop("client_name", None) or f"asyncq:{config.app}")
-    endpoints = parse_endpoints(config.url, config.tls, name)
-    if not endpoints:
+    given = [{**take_query(url), **config.options} for url in split_urls(config.url)]
+    if not given:
         raise ConfigurationError("the AMQP URL is empty")
+    for option in sorted({option for options in given for option in options if option in _WITHOUT_EFFECT}):
+        logger.warning("%s[%r] has no effect: %s", setting, option, _WITHOUT_EFFECT[option])
+    endpoints = parse_endpoints(config.url, config.tls, f"asyncq:{config.app}")
+    return [
+        structs.replace(endpoint, **_changes(options, setting))
+        for endpoint, options in zip(endpoints, given, strict=True)
+    ]
+
+
+def _changes(given: Mapping[str, Any], setting: str) -> dict[str, Any]:
+    """What the options of one URL make of its endpoint."""
+    options = {option: value for option, value in given.items() if option not in _WITHOUT_EFFECT}
     changes: dict[str, Any] = {}
+    if client_name := options.pop("client_name", None):
+        changes["client_name"] = str(client_name)
     if "heartbeat" in options:
         changes["heartbeat"] = seconds(options.pop("heartbeat"))
     if "login_method" in options:
@@ -68,12 +82,9 @@ def _read(config: DriverConfig, setting: str) -> list[Endpoint]:
         if method not in _LOGIN_METHODS:
             raise ConfigurationError(f"{setting}['login_method'] must be PLAIN or EXTERNAL, not {method}")
         changes["login_method"] = _LOGIN_METHODS[method]
-    for option in [option for option in options if option in _WITHOUT_EFFECT]:
-        logger.warning("%s[%r] has no effect: %s", setting, option, _WITHOUT_EFFECT[option])
-        del options[option]
     if options:
         unknown = ", ".join(sorted(map(repr, options)))
         raise ConfigurationError(
             f"{setting}: unknown for AMQP: {unknown}; known are client_name, heartbeat, login_method"
         )
-    return [structs.replace(endpoint, **changes) for endpoint in endpoints]
+    return changes

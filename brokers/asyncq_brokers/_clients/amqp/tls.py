@@ -27,8 +27,18 @@ _CERT_REQS: Mapping[object, ssl.VerifyMode] = {
 _FILES = ("ca_certs", "certfile", "keyfile")
 _ARGUMENTS = frozenset(
     {*_FILES, "cert_reqs", "check_hostname", "server_hostname", "ciphers"}
-    | {"tls_minimum_version", "tls_maximum_version"}
+    | {"tls_minimum_version", "tls_maximum_version", "ssl_version", "context"}
 )
+
+#: Of `context`, what Celery gives to `ssl.create_default_context`.
+_CONTEXT_ARGUMENTS = frozenset({"cafile", "capath", "cadata", "check_hostname"})
+
+#: The protocols that `ssl_version` may name, and the only version that each means; None: whatever is safe.
+_PROTOCOLS: Mapping[str, ssl.TLSVersion | None] = {
+    "PROTOCOL_TLS": None,
+    "PROTOCOL_TLS_CLIENT": None,
+    "PROTOCOL_TLSv1_2": ssl.TLSVersion.TLSv1_2,
+}
 
 
 def tls_context(given: Mapping[str, Any]) -> tuple[ssl.SSLContext, str | None]:
@@ -36,7 +46,8 @@ def tls_context(given: Mapping[str, Any]) -> tuple[ssl.SSLContext, str | None]:
 
     Raises ConfigurationError.
     """
-    unknown = sorted(given.keys() - _ARGUMENTS)
+    of_context: dict[str, Any] = dict(given.get("context") or {})  # Any: the user's own
+    unknown = sorted((given.keys() - _ARGUMENTS) | (of_context.keys() - _CONTEXT_ARGUMENTS))
     if unknown:
         known = ", ".join(sorted(_ARGUMENTS))
         raise ConfigurationError(f"unknown TLS arguments for AMQP: {', '.join(unknown)}; known are {known}")
@@ -48,11 +59,18 @@ def tls_context(given: Mapping[str, Any]) -> tuple[ssl.SSLContext, str | None]:
     missing = [f"{name}={given[name]}" for name in _FILES if given.get(name) and not Path(given[name]).is_file()]
     if missing:
         raise ConfigurationError(f"TLS for AMQP: no such file: {', '.join(missing)}")
-    check = given.get("check_hostname", True)
+    check = given.get("check_hostname", of_context.get("check_hostname", True))
     if isinstance(check, str):
         check = check.lower() not in {"0", "f", "false", "n", "no"}
     try:
-        context = ssl.create_default_context(cafile=given.get("ca_certs"))
+        context = ssl.create_default_context(
+            cafile=of_context.get("cafile", given.get("ca_certs")),
+            capath=of_context.get("capath"),
+            cadata=of_context.get("cadata"),
+        )
+        version = _version(given.get("ssl_version"))
+        if version is not None:
+            context.minimum_version = context.maximum_version = version
         if given.get("certfile"):
             context.load_cert_chain(given["certfile"], given.get("keyfile"))
         if given.get("ciphers"):
@@ -65,3 +83,12 @@ def tls_context(given: Mapping[str, Any]) -> tuple[ssl.SSLContext, str | None]:
     context.check_hostname = bool(check) and verify is not ssl.CERT_NONE
     context.verify_mode = verify
     return context, given.get("server_hostname")
+
+
+def _version(protocol: object) -> ssl.TLSVersion | None:
+    if protocol is None:
+        return None
+    name = str(getattr(protocol, "name", protocol))
+    if name not in _PROTOCOLS:
+        raise ConfigurationError(f"ssl_version must be one of {', '.join(_PROTOCOLS)}, not {name}")
+    return _PROTOCOLS[name]
