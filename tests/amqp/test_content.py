@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from base64 import b64decode
 from datetime import UTC, datetime
 from decimal import Decimal
+from struct import pack
 from typing import Any
 
 import pytest
@@ -15,8 +17,9 @@ from hypothesis import strategies as st
 import golden
 from asyncq.errors import DecodeError, EncodeError
 from asyncq.protocol import Properties, WireMessage
-from asyncq_brokers._clients.amqp import decode_content, encode_content_header
+from asyncq_brokers._clients.amqp import Incoming, decode_content, encode_content_header
 from asyncq_brokers._clients.amqp.tables import decode_table, encode_table
+from asyncq_brokers.amqp.messages import read, unmarked
 
 _VALUES = st.recursive(
     st.none()
@@ -124,6 +127,20 @@ def test_a_date_in_milliseconds_is_a_number() -> None:
     milliseconds = 1_790_000_000_000
     table = b"\x01tT" + milliseconds.to_bytes(8)
     assert decode_table(len(table).to_bytes(4) + table, 0)[0] == {"t": milliseconds}
+
+
+def test_headers_that_nobody_can_read_are_kept() -> None:
+    """What is buried must be there to be looked at."""
+    table = bytes(4)
+    for _ in range(100):
+        table = (len(table) + 3).to_bytes(4) + b"\x01xF" + table
+    header = pack(">HHQH", 60, 0, 4, 1 << 13) + table
+    message, *_ = read(Incoming("", 1, False, "", "q", header, b"body"))
+    assert message.content_type == "application/data"
+    assert b64decode(message.headers["asyncq-unreadable"]) == header
+    assert message.body == b"body"
+    assert decode_content(encode_content_header(message), b"body") == message
+    assert unmarked(message).headers == {}
 
 
 @given(st.binary(max_size=200))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -17,9 +18,10 @@ from kombu.transport.native_delayed_delivery import (
 
 from amqp_kit import NewBroker, make_broker, message, queue_name, take_one
 from asyncq.driver import ConsumerOptions, Publication, Queue
-from asyncq.errors import BrokerError, ConfigurationError, PublishError
+from asyncq.errors import BrokerError, BrokerFull, ConfigurationError, PublishError
 from asyncq_brokers.amqp import AmqpBroker
 from servers import RabbitServer
+from waiting import until
 
 
 async def by_kombu(url: str, do: Callable[[Any], object]) -> None:
@@ -71,6 +73,41 @@ async def test_a_conflict_of_arguments_is_one_clear_error(broker: AmqpBroker, ne
     with pytest.raises(PublishError, match="exists with other arguments"):
         await late.publish([Publication(message=message(), queue=name, target=other)])
     await late.publish([Publication(message=message(), queue=f"{name}-else")])
+
+
+async def test_a_conflict_over_the_exchange_says_so(broker: AmqpBroker, new_broker: NewBroker) -> None:
+    name = queue_name()
+    await broker.declare([Queue(name=name, exchange=f"x-{name}", exchange_type="topic")])
+    late = await new_broker()
+    with pytest.raises(ConfigurationError, match=rf"the exchange 'x-{name}' of queue '{name}' exists with other"):
+        await late.declare([Queue(name=name, exchange=f"x-{name}")])
+
+
+async def test_a_thousand_senders_declare_a_new_queue_with_few_channels(broker: AmqpBroker) -> None:
+    """Each had a channel of its own; without a free number the search for one never ended."""
+    connection = await broker._link.connected(broker._link.deadline())
+    connection._channel_max = 8  # as `channel_max` in rabbitmq.conf
+    queues = [Queue(name=queue_name()) for _ in range(3)]
+    sending = [broker.publish([Publication(message=message(), queue=q.name, target=q)]) for q in queues * 30]
+    await asyncio.gather(*sending)
+    assert [(await broker.depth(queue.name)).ready for queue in queues] == [30] * 3
+
+
+async def test_no_channel_left_is_told(broker: AmqpBroker) -> None:
+    connection = await broker._link.connected(broker._link.deadline())
+    connection._channel_max = 2
+    held = [await broker._link.channel(broker._link.deadline()) for _ in range(2)]
+    with pytest.raises(BrokerFull, match=r"all 2 channels .* are in use"):
+        await broker.publish([Publication(message=message(), queue=queue_name())])
+    held[0].leave()
+
+    async def opens() -> bool:
+        with suppress(BrokerFull):
+            await broker._link.channel(broker._link.deadline())
+            return True
+        return False
+
+    await until(opens)
 
 
 async def test_without_the_right_to_declare_what_is_there_is_used(

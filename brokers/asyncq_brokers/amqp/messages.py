@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
@@ -27,14 +28,20 @@ _DELIVERY_COUNT = "x-delivery-count"
 #: asyncq's own: somebody had it before, though AMQP doesn't know; until when it is parked (UNIX seconds).
 _REDELIVERED, _UNTIL = "asyncq-redelivered", "asyncq-until"
 
+#: In place of headers that can't be decoded: AMQP's content header in base64.
+_UNREADABLE = "asyncq-unreadable"
+
+_OURS = {_REDELIVERED, _UNTIL, _UNREADABLE}
+
 
 def read(incoming: Incoming) -> tuple[WireMessage, bool, int | None, float | None]:
     """The message as it was sent; whether it was delivered before; how often, this time included; parked until."""
     try:
         message = decode_content(incoming.header, incoming.body)
     except DecodeError:
-        # RabbitMQ takes nested tables apart that we don't: what is left names itself as no task.
-        message = WireMessage(incoming.body, {}, content_type="application/data")
+        # RabbitMQ reads deeper tables than we do. They are kept as they came; what is left names itself as no task.
+        kept = {_UNREADABLE: b64encode(incoming.header).decode()}
+        message = WireMessage(incoming.body, kept, content_type="application/data")
     headers = message.headers
     redelivered = bool(headers.pop(_REDELIVERED, False)) or incoming.redelivered
     returned = headers.pop(_DELIVERY_COUNT, None)
@@ -71,7 +78,7 @@ def unmarked(message: WireMessage) -> WireMessage:
     came = read_dead_letter(message).content
     if isinstance(came, WireMessage):
         message = came
-    headers = {name: value for name, value in message.headers.items() if name not in {_REDELIVERED, _UNTIL}}
+    headers = {name: value for name, value in message.headers.items() if name not in _OURS}
     return structs.replace(message, headers=headers)
 
 

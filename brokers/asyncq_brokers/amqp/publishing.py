@@ -88,7 +88,7 @@ class Publisher:
                 refused = await self._outlets.to(exchange).publish(batch, deadline)
             except Refused as refusal:  # which concerns the exchange, and so all of them
                 places = left if refusal.code == Refused.NOT_FOUND else failures
-                places |= {position: Refused(refusal.code, refusal.text) for position in sent}
+                places |= {position: Refused(*refusal.args) for position in sent}
                 continue
             except ConnectionLost:
                 self._topology.forget_all()

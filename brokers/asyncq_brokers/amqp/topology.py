@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -19,7 +20,8 @@ __all__ = ["Topology", "dead_queue"]
 
 logger = logging.getLogger(__name__)
 
-_NO_RIGHTS, _NOT_FOUND, _OTHER_ARGUMENTS = 403, 404, 406
+#: Declarations under way, each on a channel of its own: a thousand senders to a new queue must not open as many.
+_MOST_AT_ONCE = 4
 
 
 class Topology:
@@ -32,6 +34,7 @@ class Topology:
         #: Names of queues that exist, as this connection has seen it.
         self._declared: set[str] = set()
         self._connection: Connection | None = None
+        self._declaring = asyncio.Semaphore(_MOST_AT_ONCE)
 
     def learn(self, queue: Queue) -> None:
         """Remember how a queue is declared."""
@@ -64,7 +67,11 @@ class Topology:
         if connection is not self._connection:
             self._connection = connection
             self._declared.clear()
-        if name not in self._declared:
+        if name in self._declared:
+            return
+        async with self._declaring:
+            if name in self._declared:
+                return
             if name in self._known or not await exists(connection, name, deadline):
                 await declare(connection, self.known(name), deadline)
             self._declared.add(name)
@@ -83,9 +90,9 @@ async def declare(connection: Connection, queue: Queue, deadline: float) -> None
     try:
         await channel.calls(_methods(queue), deadline)
     except Refused as refusal:
-        if refusal.code == _OTHER_ARGUMENTS:
+        if refusal.code == Refused.OTHER_ARGUMENTS:
             raise _conflict(queue, refusal) from refusal
-        if refusal.code != _NO_RIGHTS:
+        if refusal.code != Refused.NO_RIGHTS:
             raise
         # Then it must be there already, and others have bound it.
         if not await exists(connection, queue.name, deadline):
@@ -103,7 +110,7 @@ async def exists(connection: Connection, name: str, deadline: float) -> bool:
     try:
         await channel.call(commands.Queue.Declare(0, name, passive=True), deadline)
     except Refused as refusal:
-        if refusal.code != _NOT_FOUND:
+        if refusal.code != Refused.NOT_FOUND:
             raise
         return False
     else:
@@ -136,8 +143,10 @@ def _methods(queue: Queue) -> list[Frame]:
 
 
 def _conflict(queue: Queue, refusal: Refused) -> ConfigurationError:
+    exchange = queue.name if queue.exchange is None else queue.exchange
+    what = f"the exchange {exchange!r} of queue {queue.name!r}" if refusal.of_exchange else f"queue {queue.name!r}"
     asked = f"exchange type {queue.exchange_type!r}, durable={queue.durable}, arguments {dict(queue.arguments)!r}"
     return ConfigurationError(
-        f"queue {queue.name!r} exists with other arguments than asked for ({asked}). RabbitMQ says: {refusal.text}. "
+        f"{what} exists with other arguments than asked for ({asked}). RabbitMQ says: {refusal.text}. "
         "Declare it in `queues` as it exists, or delete it there"
     )

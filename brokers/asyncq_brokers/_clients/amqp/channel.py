@@ -225,7 +225,7 @@ class Channel:
             case Index.CHANNEL_CLOSE:
                 closing = read_closing(payload)
                 self.connection.write(encode_method(commands.Channel.CloseOk(), self.number))
-                self.fail(Refused(closing.code, closing.text))
+                self.fail(Refused(closing.code, closing.text, closing.method))
             case Index.FLOW:  # RabbitMQ does not send it
                 self.connection.write(encode_method(commands.Channel.FlowOk(active=True), self.number))
             case _:

@@ -17,7 +17,7 @@ from asyncq.errors import AsyncqError, ConfigurationError
 
 from .channel import Channel
 from .endpoint import Endpoint
-from .errors import Blocked, ConnectionLost, copied, translate
+from .errors import Blocked, ConnectionLost, NoChannelLeft, copied, translate
 from .frames import (
     FRAME_END,
     FRAME_HEAD,
@@ -113,9 +113,13 @@ class Connection(asyncio.Protocol):
         return self.error is None
 
     async def channel(self, deadline: float) -> Channel:
-        """Open a channel. Raises ConnectionLost."""
+        """Open a channel. Raises ConnectionLost, NoChannelLeft."""
         if self.error is not None:
             raise copied(self.error)
+        if len(self._channels) >= self._channel_max:
+            raise NoChannelLeft(
+                f"all {self._channel_max} channels of the connection to RabbitMQ at {self.endpoint.address} are in use"
+            )
         while True:
             self._number = self._number % self._channel_max + 1
             if self._number not in self._channels:

@@ -14,7 +14,11 @@ from asyncq.errors import (
     BrokerFull,
 )
 
-__all__ = ["Blocked", "ConnectionLost", "Refused", "copied", "translate"]
+__all__ = ["Blocked", "ConnectionLost", "NoChannelLeft", "Refused", "copied", "translate"]
+
+
+#: The class of methods that are about exchanges.
+_EXCHANGE = 40
 
 
 class ConnectionLost(BrokerConnectionError, BackendConnectionError):
@@ -25,16 +29,27 @@ class Blocked(BrokerFull, BackendFull):
     """The server is out of memory or disk and reads nothing from those who publish; nothing was sent."""
 
 
+class NoChannelLeft(BrokerFull, BackendFull):
+    """Everything that the server allows is in use; nothing was sent."""
+
+
 class Refused(BrokerError, BackendError):
     """The server closed a channel, and says why."""
 
     #: AMQP's reply codes.
     NO_RIGHTS, NOT_FOUND, OTHER_ARGUMENTS = 403, 404, 406
 
-    def __init__(self, code: int, text: str) -> None:
-        super().__init__(code, text)
+    def __init__(self, code: int, text: str, method: int = 0) -> None:
+        super().__init__(code, text, method)
         self.code = code
         self.text = text
+        #: What it refuses: class and method, 16 bits each.
+        self.method = method
+
+    @property
+    def of_exchange(self) -> bool:
+        """It is about an exchange, and no queue."""
+        return self.method >> 16 == _EXCHANGE
 
     def __str__(self) -> str:
         return f"{self.code} {self.text}"

@@ -79,12 +79,15 @@ class Closing(Struct):
 
     code: int
     text: str
+    #: What has led to it: class and method, 16 bits each.
+    method: int
 
 
 def read_closing(payload: bytes) -> Closing:
     """channel.close or connection.close. Its text quotes names, and may be cut within a character."""
     end = skip_short(payload, 6)
-    return Closing(int.from_bytes(payload[4:6]), payload[7:end].decode("utf-8", "replace"))
+    text = payload[7:end].decode("utf-8", "replace")
+    return Closing(int.from_bytes(payload[4:6]), text, int.from_bytes(payload[end : end + 4]))
 
 
 def encode_route(exchange: str, routing_key: str) -> bytes:

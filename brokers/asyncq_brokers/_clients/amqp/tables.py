@@ -180,6 +180,11 @@ def decode_table(data: bytes, offset: int) -> tuple[dict[str, Any], int]:
         raise DecodeError(f"malformed header table: {fault}") from fault
 
 
+@lru_cache(maxsize=512)
+def _read_name(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")
+
+
 def _read_table(data: bytes, offset: int, depth: int) -> tuple[dict[str, Any], int]:
     end = _U32.unpack_from(data, offset)[0] + offset + 4
     offset += 4
@@ -187,7 +192,7 @@ def _read_table(data: bytes, offset: int, depth: int) -> tuple[dict[str, Any], i
     while offset < end:
         start = offset + 1
         offset = start + data[offset]
-        name = data[start:offset].decode("utf-8", "surrogateescape")
+        name = _read_name(data[start:offset])
         # Nearly all headers are text or nothing: a call less for each.
         letter = data[offset]
         if letter == 0x53:  # S
