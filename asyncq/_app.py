@@ -23,7 +23,7 @@ from asyncq._portal import Portal
 from asyncq._producer import Producer
 from asyncq._registry import TaskRegistry
 from asyncq._resources import Dependency, Lifespan
-from asyncq._result import AsyncResult
+from asyncq._result import AsyncResult, GroupResult, restored
 from asyncq._result_reader import ResultReader
 from asyncq._settings import Settings, SettingsOptions
 from asyncq._settings_sources import load_settings
@@ -255,6 +255,14 @@ class AsyncQ:
     def result(self, task_id: str) -> AsyncResult[Any]:
         """A handle on the result of a task that was sent from anywhere."""
         return AsyncResult(task_id, self._reader)
+
+    async def restore_group(self, group_id: str) -> GroupResult[Any] | None:
+        """A handle on a group that was saved (`GroupResult.save`), here or by Celery; None where nothing is kept of it.
+
+        Raises ConfigurationError where nothing can be kept, BackendError, DecodeError.
+        """
+        saved = await self._reader.saved_group(group_id)
+        return None if saved is None else restored(saved, self._reader)
 
     # -- connections -----------------------------------------------------------------------------------------
 

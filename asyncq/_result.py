@@ -11,8 +11,9 @@ from typing import Any, Generic, Literal, TypeVar, cast, overload
 from asyncq._result_reader import ResultReader, TaskState
 from asyncq.canvas import ResultTree
 from asyncq.errors import ResultTimeout
+from asyncq.protocol import SavedGroup
 
-__all__ = ["AsyncResult", "GroupResult", "result_from"]
+__all__ = ["AsyncResult", "GroupResult", "restored", "result_from"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -251,9 +252,17 @@ class GroupResult(AsyncResult[list[R]], Generic[R]):
         """The members' results."""
         return list(self.results)
 
+    async def save(self) -> None:
+        """Keep its id with those of its members, as long as results are kept: `await queue.restore_group(task_id)`.
+
+        On Redis Celery's clients find it, too. Raises ConfigurationError where nothing can be kept.
+        """
+        await self._reader.save_group(self._saved())
+
     async def forget(self) -> None:
-        """Delete what is stored of the members' results."""
+        """Delete what is stored of the members' results, and what `save` has kept."""
         await self._reader.forget(self._ids())
+        await self._reader.forget_group(self.task_id)
 
     async def revoke(self, *, terminate: bool = False) -> None:
         """Ask that none of the members shall run, as `AsyncResult.revoke` does of one."""
@@ -275,6 +284,10 @@ class GroupResult(AsyncResult[list[R]], Generic[R]):
                 if state.status != seen.status:
                     seen = state
                     yield seen
+
+    def _saved(self) -> SavedGroup:
+        members = [each._saved() if isinstance(each, GroupResult) else each.task_id for each in self.results]
+        return SavedGroup(group_id=self.task_id, members=members)
 
     def _leaves(self) -> Iterator[AsyncResult[Any]]:
         for result in self.results:
@@ -335,6 +348,14 @@ def result_from(tree: ResultTree, reader: ResultReader) -> AsyncResult[Any]:
     while line:
         result = _handle(line.pop(), reader, result)
     return result
+
+
+def restored(saved: SavedGroup, reader: ResultReader) -> GroupResult[Any]:
+    """A handle on a group that was saved."""
+    members = [
+        AsyncResult[Any](each, reader) if isinstance(each, str) else restored(each, reader) for each in saved.members
+    ]
+    return GroupResult(saved.group_id, members, reader)
 
 
 def _handle(tree: ResultTree, reader: ResultReader, parent: AsyncResult[Any] | None) -> AsyncResult[Any]:

@@ -13,15 +13,18 @@ from asyncq._client import Clients, NoBackend
 from asyncq._portal import Portal
 from asyncq._revoking import Revocation, keep_revocation
 from asyncq._settings import Settings
-from asyncq.driver import Clock, Environment, StoredResult
-from asyncq.errors import DecodeError, TaskRevokedError
+from asyncq.driver import Clock, Coordination, Environment, Fact, GroupKeeping, StoredResult
+from asyncq.errors import ConfigurationError, DecodeError, TaskRevokedError
 from asyncq.protocol import (
     READY_STATES,
     ExceptionRegistry,
     Limits,
     ResultRecord,
+    SavedGroup,
+    decode_group,
     decode_result,
     describe_exception,
+    encode_group,
     encode_result,
 )
 
@@ -51,6 +54,9 @@ class TaskState(Struct, frozen=True, kw_only=True):
         """The state is final."""
         return self.status in READY_STATES
 
+
+#: Seconds. A fact must end some day.
+_VERY_LONG = 100 * 365 * 86400.0
 
 _PENDING = TaskState(status="PENDING")
 _WITH_EXCEPTION = frozenset({"FAILURE", "RETRY", "REVOKED"})
@@ -116,6 +122,48 @@ class ResultReader:
         backend = await self._clients.current().backend()
         return [_PENDING if record is None else self._read(record) for record in await backend.get(task_ids)]
 
+    async def save_group(self, group: SavedGroup) -> None:
+        """Keep it as long as results: where Celery does, else where revocations are kept."""
+        expires = self._settings.result_expires
+        saved = encode_group(
+            group,
+            serializer=self._settings.result_serializer,
+            compression=self._settings.result_compression,
+            limits=self._limits,
+        )
+        keeper = await self._keeper()
+        if isinstance(keeper, GroupKeeping):
+            await keeper.save_group(group.group_id, saved, expires=expires)
+        else:
+            ttl = _VERY_LONG if expires is None else expires
+            await keeper.put([Fact(key=_fact(group.group_id), value=saved, ttl=ttl)])
+
+    async def saved_group(self, group_id: str) -> SavedGroup | None:
+        """What was kept of a group. Raises DecodeError."""
+        keeper = await self._keeper()
+        if isinstance(keeper, GroupKeeping):
+            raw = await keeper.saved_group(group_id)
+        else:
+            (raw,) = await keeper.get([_fact(group_id)])
+        return None if raw is None else decode_group(raw, limits=self._limits, accept=self._accept)
+
+    async def forget_group(self, group_id: str) -> None:
+        """Delete what was kept of it."""
+        try:
+            keeper = await self._keeper()
+        except ConfigurationError:  # then nothing was
+            return
+        if isinstance(keeper, GroupKeeping):
+            await keeper.forget_group(group_id)
+        else:
+            await keeper.delete([_fact(group_id)])
+
+    async def _keeper(self) -> GroupKeeping | Coordination:
+        """Raises ConfigurationError where nothing can be kept."""
+        client = self._clients.current()
+        backend = await client.backend()
+        return backend if isinstance(backend, GroupKeeping) else await client.coordination()
+
     async def forget(self, task_ids: Sequence[str]) -> None:
         """Delete the records."""
         await (await self._clients.current().backend()).forget(task_ids)
@@ -169,6 +217,10 @@ class ResultReader:
             parent_id=record.parent_id,
             children=record.children or (),
         )
+
+
+def _fact(group_id: str) -> str:
+    return f"group.{group_id}"
 
 
 def revoked_record(task_id: str, settings: Settings, clock: Clock) -> StoredResult:

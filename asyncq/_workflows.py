@@ -108,8 +108,8 @@ class ChordHeader(Generic[R]):
         return self(body)
 
 
-# Whether the body takes the list is checked in `chord(header)(body)` and `group(…) | body`: mypy would call what is right
-# here an error.
+# Whether the body takes the list is checked in `chord(header)(body)` and `group(…) | body`: mypy would call what is
+# right here an error.
 @overload
 def chord(
     header: Iterable[Signature[Any]] | Group[Any],

@@ -21,11 +21,11 @@ Rules for every method that awaits:
 What only some servers can do stands in Protocols of its own, found by `isinstance` on a broker or a backend, so that
 a driver without it stays a whole driver: `Coordinating` gives a `Coordination` (revokes, unique keys, rate limits),
 `TagReleasing` gives a dead node's deliveries back where the server knows no nodes, `Permitted` says what a policy must
-allow, `Joining` gives `Chords`, which bring their parts together.
+allow, `Joining` gives `Chords`, which bring their parts together, `GroupKeeping` keeps groups for later.
 Events and remote control will have theirs, a `Broadcaster` with `broadcast` and `listen`.
 """
 
-from asyncq.driver._backend import BackendCapabilities, Replying, ResultBackend, StoredResult
+from asyncq.driver._backend import BackendCapabilities, GroupKeeping, Replying, ResultBackend, StoredResult
 from asyncq.driver._broker import (
     Broker,
     BrokerCapabilities,
@@ -73,6 +73,7 @@ __all__ = [
     "DriverConfig",
     "Environment",
     "Fact",
+    "GroupKeeping",
     "GiveBack",
     "Joining",
     "Park",

@@ -80,6 +80,23 @@ class ResultBackend(Protocol):
 
 
 @runtime_checkable
+class GroupKeeping(Protocol):
+    """A result backend that keeps groups where Celery does. All methods raise BackendError."""
+
+    async def save_group(self, group_id: str, saved: bytes, *, expires: float | None = None) -> None:
+        """Keep a group (`asyncq.protocol.encode_group`) for `expires` seconds; None keeps it for ever."""
+        ...
+
+    async def saved_group(self, group_id: str) -> bytes | None:
+        """What was saved; None where nothing was, or where it has expired."""
+        ...
+
+    async def forget_group(self, group_id: str) -> None:
+        """Delete it."""
+        ...
+
+
+@runtime_checkable
 class Replying(Protocol):
     """A result backend that keeps no records: they go to whoever sent the task, and to nobody else."""
 

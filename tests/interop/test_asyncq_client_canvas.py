@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
+from celery import Celery
 from redis import Redis
 
 from asyncq import AsyncQ, ChordError, GroupResult, ResultTimeout, Signature, chain, chord, group
@@ -149,6 +151,29 @@ async def test_the_members_of_a_group_are_found(client: AsyncQ) -> None:
     assert await result.completed_count() == 2
     with pytest.raises(ValueError, match="boom"):
         await result.get(20)
+
+
+@pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning")  # Celery's call
+async def test_celery_finds_a_group_that_asyncq_has_saved_and_the_other_way_round(
+    client: AsyncQ, celery_worker: CeleryWorker
+) -> None:
+    celery = Celery(broker=celery_worker.url, backend=celery_worker.url, set_as_current=False)
+    result: Any = await of(client, group(add.s(1, 1) | group(add.s(1), add.s(2)), add.s(3))).send()
+    await result.save()
+
+    def restore() -> list[Any]:
+        with celery:
+            found = celery.GroupResult.restore(result.task_id)
+            values = found.get(timeout=20)
+            found.save()
+            return values
+
+    assert await asyncio.to_thread(restore) == [[3, 4], 3]
+    found = await client.restore_group(result.task_id)
+    assert found is not None
+    assert await found.get(20) == [[3, 4], 3]
+    await found.forget()
+    assert await client.restore_group(result.task_id) is None
 
 
 async def test_what_a_task_has_sent_are_its_children(client: AsyncQ) -> None:

@@ -39,6 +39,7 @@ class RedisBackend:
     def __init__(self, config: DriverConfig) -> None:
         self._endpoint, options = read_backend_config(config)
         self._prefix = f"{options.prefix}celery-task-meta-"
+        self._groups = f"{options.prefix}celery-taskset-meta-"
         #: Never written: see the broker's scripts.
         self._none = f"{options.prefix}asyncq.none"
         environment = config.environment
@@ -94,6 +95,16 @@ class RedisBackend:
     async def forget(self, task_ids: Sequence[str]) -> None:
         if task_ids:
             await self._link.call("DEL", *map(self._key, task_ids))
+
+    async def save_group(self, group_id: str, saved: bytes, *, expires: float | None = None) -> None:
+        life = () if expires is None else ("PX", max(1, round(expires * 1000)))
+        await self._link.call("SET", self._groups + group_id, saved, *life)
+
+    async def saved_group(self, group_id: str) -> bytes | None:
+        return await self._link.call("GET", self._groups + group_id)
+
+    async def forget_group(self, group_id: str) -> None:
+        await self._link.call("DEL", self._groups + group_id)
 
     def _key(self, task_id: str) -> str:
         return self._prefix + task_id
