@@ -259,6 +259,17 @@ async def test_a_chord_that_celery_completed_and_left_is_found_a_minute_later(
     assert client.get("celery-taskset-meta-g.c").decode() == claim.token
 
 
+async def test_what_celery_has_ended_is_forgotten_at_the_next_look(backend: RedisBackend, client: Client) -> None:
+    await open_chord(backend, "g", 2)
+    await backend.chords.join([part("g", 0)])
+    client.set("celery-taskset-meta-g.c", "done", ex=300)
+    client.zadd("asyncq.chords", {"g": 0})
+
+    assert await backend.chords.overdue(10) == []
+
+    assert client.keys("*asyncq*") == []
+
+
 async def test_more_chords_are_looked_at_than_one_script_looks_at(backend: RedisBackend, client: Client) -> None:
     waiting = [f"waiting-{number:03}" for number in range(450)]
     await backend.chords.join([part(group, 0) for group in waiting])

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from asyncq.driver import ChordPart, Environment
+from asyncq.errors import BackendConnectionError
 from asyncq_brokers._clients.aws import AwsLink, Refusal
 
 from .batches import write_items
@@ -24,6 +25,9 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
 
 #: What the keys of parts begin with, and the place of one that names none: behind all digits.
 _PART, _LAST = "part:", "~"
+
+#: Why a transaction was refused that may be tried again: others write the same items, or too much is asked.
+_BUSY = frozenset({"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"})
 
 _NEW = "attribute_not_exists(#expires) OR #expires <= :now"
 
@@ -62,9 +66,12 @@ class ChordCounting:
                     return False
                 left = [part for at, part in enumerate(left) if at not in refused]
                 if not refused:
-                    busy = "TransactionConflict" in codes  # others write the same items at the moment
-                    if not busy or asyncio.get_running_loop().time() + pause > deadline:
+                    if _BUSY.isdisjoint(codes):
                         raise self._link.translated(refusal) from refusal
+                    if asyncio.get_running_loop().time() + pause > deadline:
+                        raise BackendConnectionError(
+                            f"{self._link.account.address} counts no part: too many at once"
+                        ) from refusal
                     await asyncio.sleep(self._random.uniform(0, pause))
                     pause = min(2 * pause, _LONGEST_PAUSE)
             else:

@@ -20,6 +20,7 @@ for number, group in ipairs(due) do
   local body = redis.call('GET', bodies .. group)
   if claim == 'done' or not body then
     redis.call('ZREM', chords, group)
+    redis.call('UNLINK', bodies .. group)
   elseif claim then
     redis.call('ZADD', chords, moment + redis.call('PTTL', key .. '.c'), group)
   elseif expected and count(key .. '.j') >= expected + (redis.call('GET', key .. '.t') or 0) then
