@@ -111,7 +111,7 @@ class RpcBackend:
         deadline = self._link.deadline()
         replies = [reply for result in results if (reply := _reply(result)) is not None]
         if replies:
-            most = (await self._link.connected(deadline)).body_max
+            most = (await self._link.connected(deadline)).terms.body_max
             for reply in replies:
                 if len(reply.body) > most:
                     raise BackendError(f"a record has {len(reply.body):,} bytes; RabbitMQ takes {most:,}")

@@ -15,6 +15,7 @@ from kombu.transport.native_delayed_delivery import (
     bind_queue_to_native_delayed_delivery_exchange,
     declare_native_delayed_delivery_exchanges_and_queues,
 )
+from msgspec.structs import replace
 
 from amqp_kit import NewBroker, make_broker, message, queue_name, take_one
 from asyncq.driver import ConsumerOptions, Publication, Queue
@@ -86,7 +87,7 @@ async def test_a_conflict_over_the_exchange_says_so(broker: AmqpBroker, new_brok
 async def test_a_thousand_senders_declare_a_new_queue_with_few_channels(broker: AmqpBroker) -> None:
     """Each had a channel of its own; without a free number the search for one never ended."""
     connection = await broker._link.connected(broker._link.deadline())
-    connection._channel_max = 8  # as `channel_max` in rabbitmq.conf
+    connection.terms = replace(connection.terms, channel_max=8)  # as `channel_max` in rabbitmq.conf
     queues = [Queue(name=queue_name()) for _ in range(3)]
     sending = [broker.publish([Publication(message=message(), queue=q.name, target=q)]) for q in queues * 30]
     await asyncio.gather(*sending)
@@ -95,7 +96,7 @@ async def test_a_thousand_senders_declare_a_new_queue_with_few_channels(broker: 
 
 async def test_no_channel_left_is_told(broker: AmqpBroker) -> None:
     connection = await broker._link.connected(broker._link.deadline())
-    connection._channel_max = 2
+    connection.terms = replace(connection.terms, channel_max=2)
     held = [await broker._link.channel(broker._link.deadline()) for _ in range(2)]
     with pytest.raises(BrokerFull, match=r"all 2 channels .* are in use"):
         await broker.publish([Publication(message=message(), queue=queue_name())])

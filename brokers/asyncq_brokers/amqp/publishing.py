@@ -106,9 +106,9 @@ class Publisher:
         message = publication.message
         if isinstance(message, bytes):
             raise EncodeError("AMQP carries messages, and no bytes that nobody can take apart")
-        connection = await self._link.connected(deadline)
-        if len(message.body) > connection.body_max:
-            raise EncodeError(f"the message has {len(message.body):,} bytes; RabbitMQ takes {connection.body_max:,}")
+        terms = (await self._link.connected(deadline)).terms
+        if len(message.body) > terms.body_max:
+            raise EncodeError(f"the message has {len(message.body):,} bytes; RabbitMQ takes {terms.body_max:,}")
         message = outgoing(message)
         if publication.target is not None:
             self._topology.learn(publication.target)
@@ -119,7 +119,7 @@ class Publisher:
             until = None
         if until is not None:
             message = mark_parked(message, until)
-        header = _fitting_header(message, connection.header_max)
+        header = _fitting_header(message, terms.payload_max)
         # A parked message must find its queue when nobody looks any more.
         await self._topology.ensure(publication.queue, deadline, missing=missing or until is not None)
         if until is not None:

@@ -154,7 +154,7 @@ class Channel:
         """
         self.ensure_open()
         future: asyncio.Future[dict[int, str]] = self.connection.loop.create_future()
-        most = self.connection.frame_max - 8
+        most = self.connection.terms.payload_max
         parts: list[bytes] = []
         for message in messages:
             parts.append(encode_publish(message.route, self.number))

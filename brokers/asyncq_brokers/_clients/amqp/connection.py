@@ -30,6 +30,8 @@ from .frames import (
     read_closing,
     read_method,
 )
+from .heartbeat import Heartbeat
+from .terms import Terms
 
 if TYPE_CHECKING:
     from pamqp.base import Frame
@@ -37,13 +39,6 @@ if TYPE_CHECKING:
 __all__ = ["Connection"]
 
 _PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
-
-#: What RabbitMQ offers by default; a server with less is obeyed.
-_FRAME_MAX = 131_072
-_CHANNEL_MAX = 2047
-
-#: RabbitMQ's default for a message's body, up to 3.13 and from 4.0 on.
-_BODY_MAX, _BODY_MAX_OF_4 = 128 * 1024 * 1024, 16 * 1024 * 1024
 
 _HEARTBEAT_FRAME = frame(HEARTBEAT, 0, b"")
 
@@ -64,9 +59,8 @@ class Connection(asyncio.Protocol):
         self.loop = asyncio.get_running_loop()
         self.endpoint = endpoint
         self.error: AsyncqError | None = None
-        self.frame_max = _FRAME_MAX
-        #: Bytes of a message's body that the server takes.
-        self.body_max = _BODY_MAX
+        #: What was agreed on so far.
+        self.terms = Terms()
         #: Why the server reads nothing from those who publish; None: it does.
         self.blocked: str | None = None
         #: Called once, when the connection has come to its end in whatever way but `close`.
@@ -77,15 +71,12 @@ class Connection(asyncio.Protocol):
         self._ready = False
         self._closed: asyncio.Future[None] = self.loop.create_future()
         self._channels: dict[int, Channel] = {}
-        self._channel_max = _CHANNEL_MAX
         self._number = 0
         self._buffer = bytearray()
         self._outbox: list[bytes] = []
         self._writable = asyncio.Event()
         self._writable.set()
-        self._heartbeat = 0.0
-        self._beat: asyncio.TimerHandle | None = None
-        self._heard = self._said = self.loop.time()
+        self._heartbeat = Heartbeat(self.loop)
 
     @classmethod
     async def open(cls, endpoint: Endpoint, deadline: float, on_contact: Callable[[], None]) -> Connection:
@@ -104,11 +95,6 @@ class Connection(asyncio.Protocol):
         return connection
 
     @property
-    def header_max(self) -> int:
-        """Bytes of a content header, which has to fit into one frame."""
-        return self.frame_max - 8
-
-    @property
     def alive(self) -> bool:
         return self.error is None
 
@@ -116,12 +102,11 @@ class Connection(asyncio.Protocol):
         """Open a channel. Raises ConnectionLost, NoChannelLeft."""
         if self.error is not None:
             raise copied(self.error)
-        if len(self._channels) >= self._channel_max:
-            raise NoChannelLeft(
-                f"all {self._channel_max} channels of the connection to RabbitMQ at {self.endpoint.address} are in use"
-            )
+        if len(self._channels) >= self.terms.channel_max:
+            address, most = self.endpoint.address, self.terms.channel_max
+            raise NoChannelLeft(f"all {most} channels of the connection to RabbitMQ at {address} are in use")
         while True:
-            self._number = self._number % self._channel_max + 1
+            self._number = self._number % self.terms.channel_max + 1
             if self._number not in self._channels:
                 break
         channel = self._channels[self._number] = Channel(self, self._number)
@@ -160,7 +145,7 @@ class Connection(asyncio.Protocol):
         if self.blocked is None:
             self.fail(ConnectionLost(f"RabbitMQ at {self.endpoint.address} did not answer in time"))
         elif not reply.done():
-            reply.set_exception(self._stuck())
+            reply.set_exception(_stuck(self.endpoint.address, self.blocked))
 
     def fail(self, error: AsyncqError, cause: BaseException | None = None) -> None:
         """The end: everybody who waits is told, nothing more is accepted."""
@@ -168,8 +153,7 @@ class Connection(asyncio.Protocol):
             return
         error.__cause__ = cause
         self.error = error
-        if self._beat is not None:
-            self._beat.cancel()
+        self._heartbeat.stop()
         if not self._opened.done():
             self._opened.set_exception(error)
         for channel in list(self._channels.values()):
@@ -212,7 +196,7 @@ class Connection(asyncio.Protocol):
         self._writable.set()
 
     def data_received(self, data: bytes) -> None:
-        self._heard = self.loop.time()
+        self._heartbeat.heard = self.loop.time()
         self._on_contact()
         buffer = self._buffer
         buffer += data
@@ -224,7 +208,7 @@ class Connection(asyncio.Protocol):
                 if end >= size:
                     break
                 if view[end] != FRAME_END:
-                    self._malformed(bytes(view[:8]))
+                    self.fail(_malformed(bytes(view[:8]), self.endpoint.address))
                     return
                 payload = bytes(view[position + 7 : end])
                 position = end + 1
@@ -242,7 +226,7 @@ class Connection(asyncio.Protocol):
         match index:
             case Index.START:
                 start = read_method(payload)
-                self.body_max = _body_max(start.server_properties.get("version"))
+                self.terms = self.terms.with_start(start)
                 self._send(self.endpoint.start_ok(start))
             case Index.TUNE:
                 self._tune(read_method(payload))
@@ -259,53 +243,28 @@ class Connection(asyncio.Protocol):
             case Index.CONNECTION_CLOSE:
                 self._send(commands.Connection.CloseOk())
                 self._flush()
-                self.fail(self._reason(read_closing(payload)))
+                self.fail(_reason(read_closing(payload), self.endpoint.address, ready=self._ready))
             case Index.CONNECTION_CLOSE_OK:
                 self.fail(ConnectionLost(f"the connection to RabbitMQ at {self.endpoint.address} is closed"))
             case _:
                 pass
 
     def _tune(self, tune: Any) -> None:  # Any: pamqp's Connection.Tune
-        self.frame_max = min(_FRAME_MAX, tune.frame_max or _FRAME_MAX)
-        self._channel_max = min(_CHANNEL_MAX, tune.channel_max or _CHANNEL_MAX)
-        offered = [seconds for seconds in (tune.heartbeat, self.endpoint.heartbeat) if seconds]
-        heartbeat = min(offered, default=0)
-        self._send(commands.Connection.TuneOk(self._channel_max, self.frame_max, heartbeat))
+        terms = self.terms = self.terms.with_tune(tune, self.endpoint.heartbeat)
+        self._send(commands.Connection.TuneOk(terms.channel_max, terms.frame_max, terms.heartbeat))
         self._send(commands.Connection.Open(virtual_host=self.endpoint.vhost))
-        if heartbeat:
-            self._heartbeat = float(heartbeat)
-            self._tick()
+        self._heartbeat.start(
+            terms.heartbeat,
+            beat=lambda: self.write(_HEARTBEAT_FRAME),
+            on_silence=lambda: self.fail(
+                ConnectionLost(f"RabbitMQ at {self.endpoint.address} was silent for two heartbeats")
+            ),
+        )
 
     def _give_up(self) -> None:
         if self.blocked is not None:
             for channel in self._channels.values():
-                channel.give_up(self._stuck())
-
-    def _stuck(self) -> ConnectionLost:
-        """What was sent before the server told of its need, and lies in its socket until that has ended."""
-        return ConnectionLost(f"RabbitMQ at {self.endpoint.address} reads nothing at the moment: {self.blocked}")
-
-    def _reason(self, closing: Closing) -> AsyncqError:
-        text = f"RabbitMQ at {self.endpoint.address} closes the connection: {closing.code} {closing.text}"
-        if closing.code in _CONFIGURATION_CODES and not self._ready:
-            return ConfigurationError(text)
-        return ConnectionLost(text)
-
-    def _malformed(self, start: bytes) -> None:
-        if start.startswith(b"AMQP"):
-            error = f"what answers at {self.endpoint.address} speaks another AMQP than 0-9-1"
-            self.fail(ConfigurationError(error))
-        else:
-            self.fail(ConnectionLost(f"RabbitMQ at {self.endpoint.address} sent a malformed frame"))
-
-    def _tick(self) -> None:
-        now = self.loop.time()
-        if now - self._heard > 2 * self._heartbeat:
-            self.fail(ConnectionLost(f"RabbitMQ at {self.endpoint.address} was silent for two heartbeats"))
-            return
-        if now - self._said >= self._heartbeat / 2:
-            self.write(_HEARTBEAT_FRAME)
-        self._beat = self.loop.call_later(self._heartbeat / 2, self._tick)
+                channel.give_up(_stuck(self.endpoint.address, self.blocked))
 
     def _send(self, method: Frame) -> None:
         self.write(encode_method(method, 0))
@@ -313,9 +272,24 @@ class Connection(asyncio.Protocol):
     def _flush(self) -> None:
         if self._outbox and self._transport is not None and not self._transport.is_closing():
             self._transport.write(b"".join(self._outbox))
-            self._said = self.loop.time()
+            self._heartbeat.said = self.loop.time()
         self._outbox.clear()
 
 
-def _body_max(version: object) -> int:
-    return _BODY_MAX if str(version).startswith("3.") else _BODY_MAX_OF_4
+def _reason(closing: Closing, address: str, *, ready: bool) -> AsyncqError:
+    """What a connection that the server closes ends with; `ready` says that it had let us in."""
+    text = f"RabbitMQ at {address} closes the connection: {closing.code} {closing.text}"
+    if closing.code in _CONFIGURATION_CODES and not ready:
+        return ConfigurationError(text)
+    return ConnectionLost(text)
+
+
+def _stuck(address: str, reason: str) -> ConnectionLost:
+    """What was sent before the server told of its need, and lies in its socket until that has ended."""
+    return ConnectionLost(f"RabbitMQ at {address} reads nothing at the moment: {reason}")
+
+
+def _malformed(start: bytes, address: str) -> AsyncqError:
+    if start.startswith(b"AMQP"):
+        return ConfigurationError(f"what answers at {address} speaks another AMQP than 0-9-1")
+    return ConnectionLost(f"RabbitMQ at {address} sent a malformed frame")
