@@ -113,6 +113,9 @@ async def test_a_chord_whose_body_was_sent_looks_as_celerys(backend: RedisBacken
     assert same_keys(look(client), captured)
     assert client.get(f"celery-taskset-meta-{group}.c") == b"done"
     assert client.keys("*asyncq*") == []
+    await open_chord(backend, group, 2)
+    await backend.chords.grow(group, 1, expires=DAY)
+    assert same_keys(look(client), captured), "sent again by a step that was delivered again"
 
 
 @pytest.mark.parametrize(("ordered", "fixture"), [(True, "chord-header-failure"), (False, "chord-unordered")])
@@ -257,6 +260,18 @@ async def test_a_chord_that_celery_completed_and_left_is_found_a_minute_later(
 
     (claim,) = await backend.chords.overdue(10)
     assert client.get("celery-taskset-meta-g.c").decode() == claim.token
+
+
+async def test_a_look_takes_no_claim_away(backend: RedisBackend, client: Client) -> None:
+    """Celery's workers take claims too, and tell our list nothing."""
+    claim = await complete(backend, "g", lease=60.0)
+    client.zadd("asyncq.chords", {"g": 0})
+
+    assert await backend.chords.overdue(10) == []
+
+    assert client.get("celery-taskset-meta-g.c").decode() == claim.token
+    (at,) = client.zrange("asyncq.chords", 0, -1, withscores=True)
+    assert at[1] / 1000 - client.time()[0] == pytest.approx(60, abs=15)
 
 
 async def test_what_celery_has_ended_is_forgotten_at_the_next_look(backend: RedisBackend, client: Client) -> None:
