@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from asyncq.driver import Coordination
+from asyncq.worker._adoption import Adoption
 from asyncq.worker._attempt import Surroundings
 from asyncq.worker._concluder import Concluder
 from asyncq.worker._conclusion import Judge
@@ -49,11 +50,13 @@ class Intake:
             admit=self.dispatcher.admit,
             park_due=park_due,
         )
+        # Where leases end by themselves, a count says too little: every worker that slept adds to it. And somebody else
+        # may have what runs here without its lease.
+        by_connection = setup.broker.capabilities.shared and not setup.broker.capabilities.leases
         self.suspects = counts = None
-        most, capabilities = setup.max_deliveries, setup.broker.capabilities
+        most = setup.max_deliveries
         if (files := coordinated.files) is None:
-            # Where leases end by themselves, a count says too little: every worker that slept adds to it.
-            if capabilities.shared and not capabilities.leases:
+            if by_connection:
                 counts = DeliveryCounts(max_deliveries=most)
         else:
             self.suspects = Suspects(files, concluder=concluder, settler=settler, flow=flow, max_deliveries=most)
@@ -71,6 +74,7 @@ class Intake:
             revoker=coordinated.revoker,
             suspects=self.suspects,
             counts=counts,
+            adoption=Adoption(hold, executor) if by_connection else None,
         )
 
     def give_back(self) -> None:

@@ -11,6 +11,7 @@ import anyio
 from asyncq.driver import Dead, Delivery, GiveBack, Park
 from asyncq.errors import BrokerError, ConfigurationError, DecodeError
 from asyncq.protocol import TaskMessage, decode_task
+from asyncq.worker._adoption import Adoption
 from asyncq.worker._attempt import Attempt, Surroundings
 from asyncq.worker._backoff import Backoff
 from asyncq.worker._concluder import Concluder
@@ -51,6 +52,7 @@ class Receiver:
         revoker: Revoker | None,
         suspects: Suspects | None,
         counts: DeliveryCounts | None,
+        adoption: Adoption | None,
     ) -> None:
         self._programs = programs
         self._surroundings = surroundings
@@ -67,6 +69,7 @@ class Receiver:
         self._revoker = revoker
         self._suspects = suspects
         self._counts = counts
+        self._adoption = adoption
         self._backoff = Backoff(setup.environment.random)
         self._clock = setup.environment.clock
         self._accept = frozenset(setup.accept)
@@ -90,14 +93,17 @@ class Receiver:
             logger.info("Receiving again")
         self._leases.hold(deliveries)
         self._journal.received(len(deliveries))
-        if self._revoker is not None:
-            await self._look_for_revocations(self._revoker, deliveries)
+        if self._revoker is not None or self._adoption is not None:
+            await self._look_up(deliveries)
         for delivery in deliveries:
             self._admit(delivery)
 
-    async def _look_for_revocations(self, revoker: Revoker, deliveries: Sequence[Delivery]) -> None:
+    async def _look_up(self, deliveries: Sequence[Delivery]) -> None:
         try:
-            await revoker.look()
+            if self._revoker is not None:
+                await self._revoker.look()
+            if self._adoption is not None:
+                await self._adoption.look(deliveries)
         except asyncio.CancelledError:  # the worker stops: these never started
             for delivery in deliveries:
                 self._settler.put(GiveBack(delivery))
@@ -120,6 +126,8 @@ class Receiver:
             message = decode_task(delivery.content, limits=self._surroundings.limits, accept=self._accept)
         except DecodeError as error:
             self._bury(delivery, f"undecodable: {error}")
+            return
+        if self._adoption is not None and self._adoption.adopt(delivery, message):
             return
         program = self._programs.get(message.task)
         if program is None:

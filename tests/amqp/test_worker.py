@@ -151,6 +151,36 @@ async def test_what_can_go_neither_to_the_delay_queues_nor_to_the_dead_letters_s
             await broker.close()
 
 
+async def test_a_task_that_runs_while_its_connection_is_lost_runs_once(
+    app: AsyncQ, server: RabbitServer, vhost: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Found: its message came again at once, and ran beside it in the same process."""
+    caplog.set_level("INFO", "asyncq")
+    runs: list[str] = []
+    go_on = asyncio.Event()
+
+    @app.task(name="tests.long", ignore_result=True)
+    async def long(ctx: Context) -> None:
+        runs.append(ctx.task_id)
+        await go_on.wait()
+
+    async with app.worker() as worker:
+        first, second = await long.send(), await long.send()
+        await until(lambda: len(runs) == 2)
+        await asyncio.to_thread(server.control, "close_all_connections", "--vhost", vhost, "test")
+        await until(lambda: caplog.text.count("that run goes on") == 2)
+        go_on.set()
+        await until(lambda: worker.stats.succeeded == 2)
+    assert sorted(runs) == sorted([first.id, second.id])
+    assert (worker.stats.lost, worker.stats.handed_back) == (0, 0)
+    broker = app.make_broker()
+    await broker.open()
+    try:
+        assert (await broker.depth(app.settings.default_queue)).ready == 0
+    finally:
+        await broker.close()
+
+
 async def test_a_worker_outlives_a_moment_without_rights(
     server: RabbitServer, caplog: pytest.LogCaptureFixture
 ) -> None:
