@@ -391,12 +391,12 @@ class Settings(BaseSettings):
         return self._origins.get(name, "default")
 
     @property
-    def broker_options(self) -> Mapping[str, Any]:
+    def broker_options(self) -> dict[str, Any]:
         """Options of the broker's driver."""
         return self._login | self.broker_transport_options
 
     @property
-    def reply_options(self) -> Mapping[str, Any]:
+    def reply_options(self) -> dict[str, Any]:
         """Options of the driver of `rpc://`, which connects to the broker."""
         return self._login | self.result_backend_transport_options
 

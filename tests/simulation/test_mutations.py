@@ -80,15 +80,15 @@ def a_retry_is_sent_under_another_id(patch: pytest.MonkeyPatch) -> None:
 def a_retry_is_sent_twice(patch: pytest.MonkeyPatch) -> None:
     publish = Concluder._publish
 
-    async def _publish(self: Concluder, conclusions: Sequence[Conclusion]) -> set[int]:
-        await publish(self, conclusions)
-        return await publish(self, conclusions)
+    async def _publish(self: Concluder, messages: Sequence[tuple[Conclusion, Publication]]) -> set[int]:
+        await publish(self, messages)
+        return await publish(self, messages)
 
     patch.setattr(Concluder, "_publish", _publish)
 
 
 def a_retry_is_not_sent(patch: pytest.MonkeyPatch) -> None:
-    async def _publish(self: Concluder, conclusions: Sequence[Conclusion]) -> set[int]:
+    async def _publish(self: Concluder, messages: Sequence[tuple[Conclusion, Publication]]) -> set[int]:
         return set()
 
     patch.setattr(Concluder, "_publish", _publish)
