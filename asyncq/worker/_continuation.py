@@ -94,7 +94,7 @@ class Continuation:
         `store` says whether the later steps' failures shall be stored.
         """
         sequel, described = Sequel(), describe_exception(exc)
-        sequel.parts = self._parts(message, "FAILURE", described)
+        self._fail(sequel, message, described, text, store=False)
         self._fail_later_steps(sequel, message, described, text, store=store)
         self._add_errbacks(sequel, message, exc, text)
         return sequel
@@ -222,17 +222,20 @@ class Continuation:
         try:
             for step in later_steps(message.chain):
                 self._fail(sequel, step, described, text, store=store)
-        except ProtocolError as error:
+        except SignatureError as error:
             logger.error("What follows %s[%s] can't be read: %s", message.task, message.id, error)  # noqa: TRY400 - its text says it all
 
     def _fail(
         self, sequel: Sequel, message: TaskMessage, described: dict[str, Any], text: str | None, *, store: bool
     ) -> None:
-        if store:
-            record = self._records.encode(message, "FAILURE", described, text, queue="")
+        """The record of something that has failed, and its part of a chord."""
+        try:
+            record = self._records.encode(message, "FAILURE", described, text, queue="") if store else None
             if record is not None:
                 sequel.records.append(record)
-        sequel.parts += self._parts(message, "FAILURE", described)
+            sequel.parts += self._parts(message, "FAILURE", described)
+        except EncodeError as error:
+            logger.error("The failure of %s[%s] can't be told: %s", message.task, message.id, error)  # noqa: TRY400 - its text says it all
 
     def _add_errbacks(self, sequel: Sequel, message: TaskMessage, exc: BaseException, text: str | None) -> None:
         """Those that are sent go as one group, as with Celery."""
