@@ -6,6 +6,10 @@ from typing import Any
 
 import pytest
 
+from asyncq import Context
+from asyncq.canvas import Sending
+from asyncq.driver import ChordOpening, ChordPart
+from asyncq.protocol import DISPATCH_HEADER, TaskMessage, dumps, encode_part, encode_task
 from worker.canvas_bench import CanvasBench, chain, chord, group, sig
 
 
@@ -57,3 +61,71 @@ async def test_a_failed_header_task_fails_the_body(bench: CanvasBench) -> None:
         kind, [text] = await bench.error(body)
     assert kind == "ChordError"
     assert text.endswith("raised ValueError('boom', 1)")
+
+
+async def test_of_two_sendings_of_a_body_the_first_that_starts_runs_and_may_come_again(bench: CanvasBench) -> None:
+    ran: list[str] = []
+
+    async def body(ctx: Context) -> None:
+        ran.append(ctx.headers[DISPATCH_HEADER])
+        if len(ran) == 1:
+            raise ctx.retry(countdown=0)
+
+    bench.task(body)
+    sent = TaskMessage(task="body", id="the-body")
+    async with bench.worker(concurrency=1) as worker:
+        for dispatch in ("first", "second"):
+            await bench.publish(encode_task(sent, headers={DISPATCH_HEADER: dispatch}))
+        assert (await bench.final("the-body")).status == "SUCCESS"
+        await bench.until(lambda depth: depth.ready == depth.in_flight == 0)
+        assert worker.stats.ignored == 1
+    assert ran == ["first", "first"]
+
+
+async def test_what_follows_inherits_the_priority_where_that_is_wanted(bench: CanvasBench) -> None:
+    seen: list[int | None] = []
+
+    async def look(ctx: Context, *_: Any) -> None:
+        seen.append(ctx.message.properties.priority)
+
+    bench.task(look)
+    steps = chain(sig("look", priority=7), sig("look"), sig("look", priority=2))
+    for inherit in (True, False):
+        last = await bench.start(steps)
+        async with bench.worker(inherit_parent_priority=inherit):
+            await bench.value(last)
+    assert seen == [7, 7, 2, 7, 0, 2]
+
+
+async def test_several_callbacks_are_a_group_of_their_own(bench: CanvasBench) -> None:
+    links = [sig("echo", "a").to_dict(), sig("echo", "b").to_dict()]
+    first = await bench.start(sig("add", 1, 2, link=links))
+    async with bench.worker():
+        await bench.value(first)
+        record = await bench.record(first)
+        assert record is not None
+        assert record.children is not None
+        [[[_, _], members]] = record.children
+        assert [await bench.value(member[0][0]) for member in members] == [[3, "a"], [3, "b"]]
+
+
+async def test_a_chord_whose_worker_stopped_before_the_body_was_sent_is_ended_by_another(
+    bench: CanvasBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asyncq.worker._chords.INTERVAL", 0.05)
+    frozen = bench.planner().freeze(chord([sig("add", 1, 1)], sig("echo", task_id="body")))
+    steps = list(bench.planner().plan(frozen))
+    links = next(step.links for step in steps if isinstance(step, Sending))
+    assert links.group_id is not None
+    await bench.chords.open([ChordOpening(group_id=links.group_id, size=1, expires=60)])
+    part = ChordPart(
+        group_id=links.group_id,
+        task_id="member",
+        index=0,
+        member=encode_part("member", "SUCCESS", 2),
+        body=dumps({"body": links.chord}),
+        expires=60,
+    )
+    assert await bench.chords.join([part], lease=0.01)  # somebody has the claim, and is never heard of again
+    async with bench.worker():
+        assert await bench.value("body") == [[2]]
