@@ -93,9 +93,9 @@ class CanvasSender:
         if isinstance(frozen, GroupNode) and not isinstance(frozen.tasks, list):
             members: list[ResultTree] = []
             tree = ResultTree(frozen.options["task_id"], members)
-            frozen = replace(frozen, tasks=_noted(frozen.tasks, members))
+            frozen = replace(frozen, tasks=self._noted(frozen.tasks, members))
         else:
-            tree = result_of(frozen)
+            tree = result_of(frozen, ignores=self._ignores)
         await self._publish(planner.plan(frozen), chords)
         if parent is not None:
             parent.children.append(_first_of(tree))
@@ -142,6 +142,19 @@ class CanvasSender:
             await chords.open(openings)
         if batch:
             await self.outbox.send_many(batch)
+
+    def _noted(self, members: Iterable[Node], results: list[ResultTree]) -> Iterator[Node]:
+        """The same members, their results written down as they pass."""
+        for member in members:
+            results += members_of([member], ignores=self._ignores)
+            yield member
+
+    def _ignores(self, node: TaskNode) -> bool:
+        said: bool | None = node.options.get("ignore_result")
+        task = self._options_of(node.task)
+        if said is not None or task is None:
+            return said is True
+        return self.outbox.producer.settings.ignore_result if task.ignore_result is None else task.ignore_result
 
     def _calls(self, steps: Iterator[Step]) -> list[Call]:
         """Of what holds no chord."""
@@ -200,13 +213,6 @@ def _saved(tree: ResultTree) -> str | SavedGroup:
     if tree.members is None:
         return tree.id
     return SavedGroup(group_id=tree.id, members=[_saved(each) for each in tree.members])
-
-
-def _noted(members: Iterable[Node], results: list[ResultTree]) -> Iterator[Node]:
-    """The same members, their results written down as they pass."""
-    for member in members:
-        results += members_of([member])
-        yield member
 
 
 def _first_of(tree: ResultTree) -> list[Any]:

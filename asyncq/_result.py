@@ -134,12 +134,13 @@ class AsyncResult(Generic[R_co]):
         return [each for each in map(self._child, found) if each is not None]
 
     def _leaves(self) -> Iterator[AsyncResult[Any]]:
-        """The results of tasks that it is made of."""
-        yield self
+        """The results of tasks that it is made of, and that are stored."""
+        if not self._ignored:
+            yield self
 
     def _value(self, states: Mapping[str, TaskState]) -> Any:
         """What came out of it."""
-        return states[self.task_id].info
+        return None if self._ignored else states[self.task_id].info
 
     def _child(self, found: object) -> AsyncResult[Any] | None:
         """A record may have been written by anybody; and that of a retry lists the task itself."""
@@ -360,7 +361,7 @@ def restored(saved: SavedGroup, reader: ResultReader) -> GroupResult[Any]:
 
 def _handle(tree: ResultTree, reader: ResultReader, parent: AsyncResult[Any] | None) -> AsyncResult[Any]:
     if tree.members is None:
-        return AsyncResult(tree.id, reader, parent=parent)
+        return AsyncResult(tree.id, reader, parent=parent, ignored=tree.ignored)
     members = [result_from(member, reader) for member in tree.members]
     return GroupResult(tree.id, members, reader, parent=parent)
 

@@ -87,7 +87,10 @@ class Freezer:
         options["task_id"] = options.get("task_id") or place.task_id or self._new_id()
         if place.group_id is not None:
             options.setdefault("group_id", place.group_id)
-        tasks = self.members(node.tasks, place)
+        if place.group_index is None and node.options.get("group_id") is not None:
+            tasks = map(self.freeze, node.tasks)  # its members have their places in the group that it stands in
+        else:
+            tasks = self.members(node.tasks, place)
         return replace(node, options=options, tasks=list(tasks) if isinstance(node.tasks, list) else tasks)
 
     def _chord(self, node: ChordNode, place: Place) -> ChordNode:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeAlias
 
 from msgspec import Struct
 
@@ -18,38 +19,48 @@ class ResultTree(Struct, frozen=True):
     #: Of a group: its members' results, in order.
     members: list[ResultTree] | None = None
     parent: ResultTree | None = None
+    #: Nothing will be stored of it.
+    ignored: bool = False
 
 
-def result_of(node: Node, parent: ResultTree | None = None) -> ResultTree:
+#: Whether nothing is stored of a task.
+Ignores: TypeAlias = Callable[[TaskNode], bool]
+
+
+def _nothing_is_ignored(_: TaskNode) -> bool:
+    return False
+
+
+def result_of(node: Node, parent: ResultTree | None = None, *, ignores: Ignores = _nothing_is_ignored) -> ResultTree:
     """The result of a frozen signature. A header that is made as it is sent is left out."""
     match node:
         case TaskNode():
-            return ResultTree(node.options["task_id"], None, parent)
+            return ResultTree(node.options["task_id"], None, parent, ignores(node))
         case GroupNode():
-            return ResultTree(node.options["task_id"], members_of(node.tasks), parent)
+            return ResultTree(node.options["task_id"], members_of(node.tasks, ignores=ignores), parent)
         case ChordNode():
             if isinstance(node.header.tasks, list):
-                parent = result_of(node.header, parent)
+                parent = result_of(node.header, parent, ignores=ignores)
             if node.body is not None:
-                return result_of(node.body, parent)
+                return result_of(node.body, parent, ignores=ignores)
             return parent or ResultTree(node.options["task_id"])
         case ChainNode():
             for step in node.tasks[:-1]:
-                parent = result_of(step, parent)
-            return result_of(node.tasks[-1], parent)
+                parent = result_of(step, parent, ignores=ignores)
+            return result_of(node.tasks[-1], parent, ignores=ignores)
 
 
-def members_of(nodes: Iterable[Node]) -> list[ResultTree]:
+def members_of(nodes: Iterable[Node], *, ignores: Ignores = _nothing_is_ignored) -> list[ResultTree]:
     """The results of a group's members; a group among them gives its own members, as in Celery."""
-    return list(_members(nodes))
+    return list(_members(nodes, ignores))
 
 
-def _members(nodes: Iterable[Node]) -> Iterator[ResultTree]:
+def _members(nodes: Iterable[Node], ignores: Ignores) -> Iterator[ResultTree]:
     for node in nodes:
         match node:
             case GroupNode():
-                yield from _members(node.tasks)
+                yield from _members(node.tasks, ignores)
             case ChainNode(tasks=[]):
                 pass
             case _:
-                yield result_of(node)
+                yield result_of(node, ignores=ignores)

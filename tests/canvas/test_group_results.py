@@ -119,6 +119,12 @@ async def test_a_group_is_kept_and_found_again(shop: Shop) -> None:
     assert await found.completed_count() == 0
 
 
+async def test_nobody_waits_for_results_that_are_not_stored(shop: Shop) -> None:
+    silent = shop.add.options(ignore_result=True)
+    assert await (await chain(shop.add.s(1), silent.s(1)).send()).get(20) is None
+    assert await (await group(shop.add.s(1), silent.s(1)).send()).get(20) == [1, None]
+
+
 async def test_a_group_is_revoked(shop: Shop) -> None:
     sent = await group(shop.hold.s(1), shop.hold.s(2)).send()
     await sent.revoke(terminate=True)

@@ -124,6 +124,16 @@ def _count(tree: Node) -> int:
             return _count(tree.header) + (0 if tree.body is None else _count(tree.body))
 
 
+def test_a_group_at_the_end_of_a_headers_chain_keeps_its_places() -> None:
+    ends_in_group = ChainNode(tasks=[TaskNode(task="t"), GroupNode(tasks=[TaskNode(task="t"), TaskNode(task="t")])])
+    header = GroupNode(tasks=[TaskNode(task="t"), ends_in_group])
+    steps = list(planner().plan(ChordNode(header=header, body=TaskNode(task="b"))))
+    (begun,) = [step for step in steps if isinstance(step, Sending) and step.links.chain]
+    assert begun.links.chain is not None
+    followed = planner("w").plan(read_node(begun.links.chain[0]), ["x"])
+    assert [step.links.group_index for step in followed if isinstance(step, Sending)] == [1, 2]
+
+
 def test_the_order_of_a_header_is_that_of_its_members() -> None:
     inner = GroupNode(tasks=[TaskNode(task="t", args=[number]) for number in (1, 2)])
     header = GroupNode(tasks=[TaskNode(task="t", args=[0]), inner, TaskNode(task="t", args=[3])])
