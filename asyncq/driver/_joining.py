@@ -104,7 +104,8 @@ class Chords(Protocol):
 
         The parts' `member`s by index, those without one last, equal indexes by the text itself; or, with
         `claim.saved`, the records of the tasks that it names (`SavedGroup.task_ids`), in that order, and the part of a
-        task that keeps no record. Raises BackendError when there is neither, any more.
+        task that keeps no record. Raises BackendError when there is neither, any more. Whoever was interrupted reads
+        from the beginning.
         """
         ...
 
