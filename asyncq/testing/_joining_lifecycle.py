@@ -117,7 +117,7 @@ class CancellingJoining(JoiningFixtures):
             claim = await becomes_overdue(chords, group)
             await within(chords.renew(claim, lease=SHORT / 10))
 
-        await cancel_everywhere(lambda: chords.overdue(1000, lease=SHORT), check)
+        await cancel_everywhere(lambda: chords.overdue(1000, lease=SHORT), check, at_most=15)
 
 
 class JoiningLife(JoiningFixtures):
