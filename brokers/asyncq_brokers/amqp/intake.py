@@ -208,6 +208,10 @@ class Intake:
 
     def _arrive(self, lane: Lane, queue: str, incoming: Incoming) -> None:
         size = len(incoming.body)
+        if self._mean_size is None:
+            # The first: what is open is as narrow as for the largest messages, and would never run full.
+            for open_lane in self._active:
+                open_lane.end()
         self._mean_size = size if self._mean_size is None else self._mean_size + (size - self._mean_size) / 16
         too_much = self._waiting_bytes + size > _MOST_BYTES or self._out > self._prefetch + len(self._queues)
         if too_much and self.waits:
