@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from asyncq import AsyncQ, Context
 from asyncq._clock import new_id
+from asyncq.protocol import WireMessage
 from interop.celery_client import CeleryClient
 from interop.celery_worker import CeleryWorker
 from interop.test_mixed_fleet import recording
@@ -157,6 +158,54 @@ async def test_what_asyncq_has_parked_celery_may_run(place: Place, app: AsyncQ, 
         await until(lambda: worker.stats.parked == 1)
     async with place.worker(tmp_path):
         assert due - 0.01 <= await result.get(20) < due + 3
+
+
+# -- Celery's native delayed delivery, for quorum queues whose exchange is not direct -------------------------------
+
+
+@pytest.fixture
+def native(rabbit: RabbitServer, url: str) -> Place:
+    conf = {"task_default_queue_type": "quorum", "task_default_exchange_type": "topic"}
+    return Place(rabbit.url(), url, f"interop-{new_id()[:8]}.native", conf)
+
+
+async def test_what_celerys_client_delays_natively_asyncq_runs_when_it_is_due(native: Place) -> None:
+    async with native.app() as app, native.celery_client() as theirs:
+
+        @app.task(name="interop.clock")
+        async def clock() -> float:
+            return time.time()
+
+        broker = app.make_broker()
+        await broker.open()
+        try:
+            async with app.worker() as worker:
+                due = time.time() + 6.5
+                task_id = await theirs.send("interop.clock", countdown=6.5)
+                [delayed] = await broker.peek(native.name, "parked")
+                assert isinstance(delayed.content, WireMessage)
+                assert delayed.content.headers["id"] == task_id
+                assert worker.stats.received == 0  # RabbitMQ holds it, and nobody else does
+                assert await theirs.get(task_id) >= due - 0.01
+        finally:
+            await broker.close()
+
+
+async def test_natively_delayed_dates_are_kept_by_celery(native: Place, tmp_path: Path) -> None:
+    """What asyncq's client sends with an ETA, and what asyncq's worker has parked."""
+    async with native.app() as app:
+
+        @app.task(name="interop.clock")
+        async def clock() -> float: ...
+
+        async with app.worker() as worker:
+            due = time.time() + 6
+            parked = await clock.options(countdown=6).send()
+            await until(lambda: worker.stats.parked == 1)
+        async with native.worker(tmp_path):
+            assert await parked.get(20) >= due - 0.01
+            due = time.time() + 1.5
+            assert await (await clock.options(countdown=1.5).send()).get(20) >= due - 0.01
 
 
 # -- results as replies --------------------------------------------------------------------------------------------
