@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from msgspec.structs import replace
 
@@ -31,40 +31,40 @@ class StampingVisitor(ABC):
     """
 
     @abstractmethod
-    def on_signature(self, signature: Signature[Any], **stamps: Any) -> Stamps:
+    def on_signature(self, signature: Signature[Any], /, **stamps: Any) -> Stamps:
         """Of one task."""
 
-    def on_group_start(self, group: Signature[Any], **stamps: Any) -> Stamps:  # noqa: ARG002 - for those who override
+    def on_group_start(self, group: Signature[Any], /, **stamps: Any) -> Stamps:  # noqa: ARG002 - for those who override
         """Of each member of a group."""
         return {}
 
-    def on_group_end(self, group: Signature[Any], **stamps: Any) -> None:  # noqa: B027 - for those who override
+    def on_group_end(self, group: Signature[Any], /, **stamps: Any) -> None:  # noqa: B027 - for those who override
         """After the last member."""
 
-    def on_chain_start(self, chain: Signature[Any], **stamps: Any) -> Stamps:  # noqa: ARG002 - for those who override
+    def on_chain_start(self, chain: Signature[Any], /, **stamps: Any) -> Stamps:  # noqa: ARG002 - for those who override
         """Of each step of a chain."""
         return {}
 
-    def on_chain_end(self, chain: Signature[Any], **stamps: Any) -> None:  # noqa: B027 - for those who override
+    def on_chain_end(self, chain: Signature[Any], /, **stamps: Any) -> None:  # noqa: B027 - for those who override
         """After the last step."""
 
-    def on_chord_header_start(self, chord: Signature[Any], **stamps: Any) -> Stamps:
+    def on_chord_header_start(self, chord: Signature[Any], /, **stamps: Any) -> Stamps:
         """Of each member of a chord's header; by itself what `on_group_start` says."""
         return self.on_group_start(chord, **stamps)
 
-    def on_chord_header_end(self, chord: Signature[Any], **stamps: Any) -> None:
+    def on_chord_header_end(self, chord: Signature[Any], /, **stamps: Any) -> None:
         """After the last member; by itself `on_group_end`."""
         self.on_group_end(chord, **stamps)
 
-    def on_chord_body(self, chord: Signature[Any], **stamps: Any) -> Stamps:  # noqa: ARG002 - for those who override
+    def on_chord_body(self, chord: Signature[Any], /, **stamps: Any) -> Stamps:  # noqa: ARG002 - for those who override
         """Of a chord's body."""
         return {}
 
-    def on_callback(self, callback: Signature[Any], **stamps: Any) -> Stamps:  # noqa: ARG002 - for those who override
+    def on_callback(self, callback: Signature[Any], /, **stamps: Any) -> Stamps:  # noqa: ARG002 - for those who override
         """Of what is linked to a success."""
         return {}
 
-    def on_errback(self, errback: Signature[Any], **stamps: Any) -> Stamps:  # noqa: ARG002 - for those who override
+    def on_errback(self, errback: Signature[Any], /, **stamps: Any) -> Stamps:  # noqa: ARG002 - for those who override
         """Of what is linked to a failure."""
         return {}
 
@@ -72,7 +72,7 @@ class StampingVisitor(ABC):
 class _Silent(StampingVisitor):
     """No visitor: the stamps of the call alone."""
 
-    def on_signature(self, signature: Signature[Any], **stamps: Any) -> Stamps:  # noqa: ARG002 - as the others
+    def on_signature(self, signature: Signature[Any], /, **stamps: Any) -> Stamps:  # noqa: ARG002 - as the others
         return {}
 
 
@@ -146,9 +146,9 @@ class Stamper:
     def _merged(self, old: Stamps, new: Stamps) -> dict[str, Any]:
         if not self._append:
             return {**old, **new}
-        both = {name: _listed(old[name], new[name]) for name in new if name in old and old[name] != new[name]}
+        both = {name: [*_listed(new[name]), *_listed(old[name])] for name in new if name in old}
         return {**old, **new, **both}
 
 
-def _listed(old: Any, new: Any) -> list[Any]:
-    return [*(old if isinstance(old, list) else [old]), *(new if isinstance(new, list) else [new])]
+def _listed(stamp: Any) -> list[Any]:
+    return cast("list[Any]", stamp) if isinstance(stamp, list) else [stamp]

@@ -32,7 +32,7 @@ add, mul, tsum, echo, ident, errback_old = map(_any, ("add", "mul", "tsum", "ech
 
 
 class Acme(StampingVisitor):
-    def on_signature(self, signature: Signature[Any], **stamps: Any) -> dict[str, Any]:
+    def on_signature(self, signature: Signature[Any], /, **stamps: Any) -> dict[str, Any]:
         return {"tenant": "acme", "trace": ["a", "b"]}
 
 
