@@ -213,8 +213,7 @@ class Intake:
             for open_lane in self._active:
                 open_lane.end()
         self._mean_size = size if self._mean_size is None else self._mean_size + (size - self._mean_size) / 16
-        too_much = self._waiting_bytes + size > _MOST_BYTES or self._out > self._prefetch + len(self._queues)
-        if too_much and self.waits:
+        if self._is_too_much(size):
             lane.end()  # narrower windows follow
             lane.settle((), (incoming.delivery_tag,))
             lane.forget((incoming.delivery_tag,))
@@ -223,6 +222,15 @@ class Intake:
         self._waiting[queue].append((lane, incoming))
         self._came()
         self.changed.set()
+
+    def _is_too_much(self, size: int) -> bool:
+        """What comes now has no place here; something else waits already."""
+        if not self._waiting_bytes:
+            return False
+        if self._waiting_bytes + size > _MOST_BYTES:
+            return True
+        # A queue alone has no windows but those that fit.
+        return len(self._queues) > 1 and self._out > self._prefetch + len(self._queues)
 
     def _lost(self, lane: Lane) -> None:
         """The channel has ended: the server gives everything on it to others."""

@@ -58,11 +58,6 @@ class Lane:
                 queues.append(queue)
         return queues
 
-    @property
-    def width(self) -> int:
-        """The most that can be out on it."""
-        return sum(self.windows.values())
-
     def has_room(self, queue: str) -> bool:
         """Something may come from this queue before anything is settled."""
         return self.load.get(queue, 0) < self.windows.get(queue, 0)
