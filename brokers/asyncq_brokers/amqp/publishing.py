@@ -14,6 +14,7 @@ from asyncq_brokers._clients.amqp import (
     Outgoing,
     Outlets,
     Refused,
+    Terms,
     encode_content_header,
     encode_route,
 )
@@ -71,11 +72,14 @@ class Publisher:
     ) -> dict[int, BrokerError]:  # fmt: skip
         """Publish some of a batch; returns the positions for which there is no exchange, or no queue behind it."""
         # A connection that the server has blocked would answer no declaration either.
-        await (await self._link.connected(deadline)).ready_to_publish(deadline)
+        connection = await self._link.connected(deadline)
+        await connection.ready_to_publish(deadline)
         batches: dict[str, tuple[list[int], list[Outgoing]]] = {}
         for position in positions:
             try:
-                exchange, message = await self._prepare(publications[position], deadline, missing=missing)
+                exchange, message = await self._prepare(
+                    publications[position], connection.terms, deadline, missing=missing
+                )
             except (EncodeError, ConfigurationError, Refused) as error:
                 failures[position] = error
             else:
@@ -101,12 +105,13 @@ class Publisher:
                     failures[sent[number]] = BrokerFull(f"queue {publication.queue!r}: {reason}")
         return left
 
-    async def _prepare(self, publication: Publication, deadline: float, *, missing: bool) -> tuple[str, Outgoing]:
+    async def _prepare(
+        self, publication: Publication, terms: Terms, deadline: float, *, missing: bool
+    ) -> tuple[str, Outgoing]:
         """The message as it goes, and to which exchange."""
         message = publication.message
         if isinstance(message, bytes):
             raise EncodeError("AMQP carries messages, and no bytes that nobody can take apart")
-        terms = (await self._link.connected(deadline)).terms
         if len(message.body) > terms.body_max:
             raise EncodeError(f"the message has {len(message.body):,} bytes; RabbitMQ takes {terms.body_max:,}")
         message = outgoing(message)

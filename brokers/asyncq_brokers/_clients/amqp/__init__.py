@@ -10,6 +10,7 @@ from .frames import encode_route
 from .link import Link
 from .options import read_backend_config, read_broker_config
 from .outlet import Outlet, Outlets
+from .terms import Terms
 
 __all__ = [
     "UNROUTABLE",
@@ -24,6 +25,7 @@ __all__ = [
     "Outlet",
     "Outlets",
     "Refused",
+    "Terms",
     "decode_content",
     "encode_content_header",
     "encode_route",

@@ -49,7 +49,7 @@ def encode_table(table: Mapping[str, Any]) -> bytes:
 def encode_short(text: str) -> bytes:
     """A short string with its length. Raises EncodeError beyond 255 bytes, and for half characters."""
     try:
-        data = text.encode("utf-8", "surrogateescape")
+        data = text.encode() if text.isascii() else text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         raise EncodeError(f"AMQP takes UTF-8 here, and {text[:40]!r} can't be written in it") from None
     if len(data) > 255:
@@ -163,8 +163,12 @@ def _decimal(value: Decimal) -> bytes:
 
 def read_short(data: bytes, offset: int) -> tuple[str, int]:
     """The short string at an offset, and the offset behind it. What is not UTF-8 is escaped for `encode_short`."""
-    end = skip_short(data, offset)
-    return data[offset + 1 : end].decode("utf-8", "surrogateescape"), end
+    start = offset + 1
+    end = start + data[offset]
+    try:
+        return data[start:end].decode(), end
+    except UnicodeDecodeError:
+        return data[start:end].decode("utf-8", "surrogateescape"), end
 
 
 def skip_short(data: bytes, offset: int) -> int:
@@ -180,11 +184,6 @@ def decode_table(data: bytes, offset: int) -> tuple[dict[str, Any], int]:
         raise DecodeError(f"malformed header table: {fault}") from fault
 
 
-@lru_cache(maxsize=512)
-def _read_name(raw: bytes) -> str:
-    return raw.decode("utf-8", "surrogateescape")
-
-
 def _read_table(data: bytes, offset: int, depth: int) -> tuple[dict[str, Any], int]:
     end = _U32.unpack_from(data, offset)[0] + offset + 4
     offset += 4
@@ -192,7 +191,10 @@ def _read_table(data: bytes, offset: int, depth: int) -> tuple[dict[str, Any], i
     while offset < end:
         start = offset + 1
         offset = start + data[offset]
-        name = _read_name(data[start:offset])
+        try:
+            name = data[start:offset].decode()
+        except UnicodeDecodeError:
+            name = data[start:offset].decode("utf-8", "surrogateescape")
         # Nearly all headers are text or nothing: a call less for each.
         letter = data[offset]
         if letter == 0x53:  # S
