@@ -221,3 +221,27 @@ async def test_a_streamed_chord_takes_no_more_memory_than_a_batch() -> None:
     async with queue:
         await peak(1100)
         assert await peak(8_000) < 1.5 * await peak(2_000)
+
+
+async def test_an_id_that_is_named_is_that_of_the_result(queue: AsyncQ) -> None:
+    add, total = declared(queue)
+    workflows: list[Signature[Any]] = [
+        add.s(1) | add.s(2),
+        group(add.s(1), add.s(2)),
+        chord([add.s(1)], total.s()),
+        add.s(1) | group(add.s(1), add.s(2)) | total.s(),
+    ]
+    async with queue:
+        for number, workflow in enumerate(workflows):
+            assert (await workflow.set(task_id=f"named{number}").send()).task_id == f"named{number}"
+
+
+async def test_a_chords_countdown_is_its_headers(queue: AsyncQ) -> None:
+    add, total = declared(queue)
+    async with queue:
+        await chord([add.s(1)], total.s()).set(countdown=60, priority=3).send()
+        (message,) = await messages(queue)
+    assert message.eta is not None
+    assert message.chord is not None
+    assert "countdown" not in message.chord["options"]
+    assert message.properties.priority == message.chord["options"]["priority"] == 3
