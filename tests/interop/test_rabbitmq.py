@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from celery import Celery
 from msgspec import Struct
 
 from asyncq import AsyncQ, Context
@@ -102,6 +103,38 @@ async def test_both_kinds_of_worker_share_a_backlog_exactly_once(
         assert worker.ledger.runs("RUN") == {name: 1 + retries[name] for name in ids}
         assert Counter(values).keys() == {"asyncq", "celery"}
         assert await theirs.get(ids[0]) == values[0]
+
+
+@pytest.mark.slow
+async def test_two_thousand_tasks_of_celerys_client_run_once_each(
+    place: Place, app: AsyncQ, theirs: CeleryClient
+) -> None:
+    ran: Counter[int] = Counter()
+
+    @app.task(name="interop.note", ignore_result=True)
+    async def note(number: int) -> None:
+        ran[number] += 1
+
+    def send(client: Celery) -> None:
+        for number in range(2000):
+            client.send_task("interop.note", [number], ignore_result=True)
+
+    async with app.worker() as worker:
+        await theirs.run(send)
+        await until(lambda: worker.stats.succeeded == 2000, timeout=50)
+    assert ran == Counter(range(2000))
+
+
+@pytest.mark.soak  # a Celery worker needs a minute for them, on a busy machine
+@pytest.mark.timeout(200)
+async def test_two_thousand_tasks_of_asyncqs_client_run_once_each(place: Place, app: AsyncQ, tmp_path: Path) -> None:
+    ids = [f"{place.name}-{number}" for number in range(2000)]
+    async with place.worker(tmp_path) as worker:
+        await app.send_many(
+            [app.signature({"task": "interop.record", "args": [0], "options": {"task_id": name}}) for name in ids]
+        )
+        await until(lambda: worker.ledger.count("RUN") >= 2000, timeout=150)
+        assert worker.ledger.runs("RUN") == Counter(ids)
 
 
 async def test_celery_sends_and_asyncq_runs(place: Place, app: AsyncQ, theirs: CeleryClient) -> None:
