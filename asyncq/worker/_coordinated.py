@@ -36,5 +36,5 @@ def coordinate(setup: WorkerSetup, coordination: Coordination | None, flow: Flow
         claims=Claims(coordination, flow, dice),
         files=files,
         revoker=Revoker(Revocations(coordination), flow, dice),
-        dispatches=Dispatches(coordination),
+        dispatches=Dispatches(coordination, clock, dice),
     )

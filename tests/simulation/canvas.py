@@ -11,10 +11,12 @@ from typing import Any
 
 from asyncq._context import Context
 from asyncq.canvas import ChainNode, ChordNode, GroupNode, Node, TaskNode
-from asyncq.driver import DriverConfig, Publication
+from asyncq.driver import Publication
 from asyncq.protocol import DISPATCH_HEADER
 from asyncq.worker import Worker
-from asyncq_brokers.memory import MemoryBroker
+from simulation.drivers import SimBackend, SimBroker
+from simulation.history import History
+from simulation.network import Fate, Link, Planned, Seeded, Weather
 from simulation.world import HOUR, World
 from virtual import process
 from worker.canvas_bench import CanvasBench, chain, chord, group, sig
@@ -22,31 +24,42 @@ from worker.canvas_bench import CanvasBench, chain, chord, group, sig
 LEASE = 10.0
 
 
-class EchoingBroker(MemoryBroker):
-    """Some messages arrive twice: at once, or after a while."""
+class EchoingBroker(SimBroker):
+    """Some messages arrive twice."""
 
-    def __init__(self, config: DriverConfig, dice: random.Random, rate: float) -> None:
-        super().__init__(config)
-        self._dice = dice
-        self._rate = rate
+    dice: random.Random
+    rate: float
 
     async def publish(self, publications: Sequence[Publication]) -> None:
-        twice = [each for each in publications if self._dice.random() < self._rate]
+        twice = [each for each in publications if self.dice.random() < self.rate]
         await super().publish([*publications, *twice])
+
+
+class Lossy(Seeded):
+    """Refuses no message for good: its task would fail, and with it what follows."""
+
+    def fate(self) -> Fate:
+        fate = super().fate()
+        return fate._replace(fault="none") if fate.fault == "refused" else fate
 
 
 class CanvasWorld(World, CanvasBench):
     """Its tasks take a while, and say what they were called with."""
 
-    def __init__(self, seed: int = 0, *, echoes: float = 0.0) -> None:
+    def __init__(self, seed: int = 0, *, echoes: float = 0.0, faults: float | None = None) -> None:
+        """Of messages `echoes` come twice, of calls to a server `faults` go wrong; None: no call takes any time."""
         super().__init__(seed)
         self.patience = HOUR
         self._dice = random.Random(f"canvas {seed}")
         self._echoes = echoes
-        self.broker = self.make_broker()
+        self._fair: Weather = Planned()
+        self._weather = self._fair if faults is None else Lossy(self._dice, faults)
+        self._history = History(self.clock)
+        self.broker = self._broker_of("client", self._fair)
         #: By the id of a chord's body: the sendings of it that have started.
         self.dispatched: defaultdict[str, set[str]] = defaultdict(set)
         self._names: dict[Worker, str] = {}
+        self._links: dict[Worker, list[Link]] = {}
         self._tasks: dict[Worker, asyncio.Task[None]] = {}
         self._killed: set[Worker] = set()
         self._over = False
@@ -59,14 +72,21 @@ class CanvasWorld(World, CanvasBench):
 
         self.task(mix)
 
-    def make_broker(self) -> MemoryBroker:
-        return EchoingBroker(self.config, self._dice, self._echoes)
+    def _broker_of(self, who: str, weather: Weather) -> EchoingBroker:
+        broker = EchoingBroker(self.config, weather, self._history, who)
+        broker.dice, broker.rate = self._dice, self._echoes
+        return broker
 
     def launch(self, *, killed_after: int | None = None) -> None:
         """Start a worker in a process of its own; after so many steps it is killed, and another one started."""
         name = f"process-{len(self._tasks)}"
-        worker = self.worker(broker=self.make_broker(), lease=LEASE, concurrency=self._dice.choice([1, 3, 10]))
+        broker = self._broker_of(name, self._weather)
+        backend = SimBackend(self.config, self._weather, self._history, name)
+        worker = self.worker(
+            broker=broker, backend=backend, lease=LEASE, concurrency=self._dice.choice([1, 3, 10]), start_timeout=HOUR
+        )
         self._names[worker] = name
+        self._links[worker] = [broker.link, backend.link]
         with process(name):
             self._tasks[worker] = asyncio.create_task(worker.run())
         if killed_after is not None:
@@ -76,18 +96,24 @@ class CanvasWorld(World, CanvasBench):
         if self._over:
             return
         self._killed.add(worker)
+        for link in self._links[worker]:
+            link.drop()
         self.loop.freeze(self._names[worker])
         self.launch()
 
     async def end(self) -> None:
         """Stop those that live; what was killed goes on, now that nothing counts any more, and ends."""
         self._over = True
+        if isinstance(self._weather, Seeded):
+            self._weather.rate = 0.0
         for worker, task in self._tasks.items():
             if worker in self._killed:
                 self.loop.thaw(self._names[worker])
             worker.stop(now=worker in self._killed)
             await asyncio.wait({task})
             task.result()
+            for link in self._links[worker]:
+                await link.settled()
 
 
 def mixed(args: Sequence[Any]) -> int:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import msgspec
 
 from asyncq.driver import (
+    CLAIM,
+    CLAIM_WHILE_SENDING,
+    ChordClaim,
+    ChordOpening,
+    ChordPart,
     ConsumerOptions,
     Dead,
     Delivery,
@@ -21,6 +26,7 @@ from asyncq.driver import (
 )
 from asyncq.errors import BackendConnectionError, BackendFull, BrokerConnectionError, BrokerFull, PublishError
 from asyncq.protocol import WireMessage, decode_envelope
+from asyncq_backends._memory_chords import MemoryChords
 from asyncq_backends.memory import MemoryBackend
 from asyncq_brokers._clients.memory import MemoryCoordination
 from asyncq_brokers.memory import MemoryBroker
@@ -134,6 +140,8 @@ class SimBackend(MemoryBackend):
         self.link = Link(weather, BackendConnectionError, in_order=True)
         self.coordination = SimCoordination(config, self._turn)
         self.coordination.link = self.link
+        self.chords = SimChords(config, self._turn, self.get)
+        self.chords.link = self.link
         self._history = history
         self._who = who
 
@@ -156,6 +164,37 @@ class SimBackend(MemoryBackend):
             if done:
                 self._history.note(self._who, "store", result.task_id, result.status)
         return stored
+
+
+class SimChords(MemoryChords):
+    link: Link
+
+    async def open(self, openings: Sequence[ChordOpening]) -> None:
+        await self.link.call(super().open, openings)
+
+    async def grow(self, group_id: str, by: int, *, expires: float | None = None) -> None:
+        await self.link.call(super().grow, group_id, by, expires=expires)
+
+    async def join(self, parts: Sequence[ChordPart], *, lease: float = CLAIM) -> list[ChordClaim]:
+        return await self.link.call(super().join, parts, lease=lease)
+
+    async def members(self, claim: ChordClaim) -> AsyncIterator[Sequence[bytes]]:
+        await self.link.reply(await self.link.request(_nothing))
+        async for batch in super().members(claim):
+            yield batch
+
+    async def renew(self, claim: ChordClaim, *, lease: float = CLAIM_WHILE_SENDING) -> bool:
+        return await self.link.call(super().renew, claim, lease=lease)
+
+    async def close(self, claim: ChordClaim) -> None:
+        await self.link.call(super().close, claim)
+
+    async def overdue(self, limit: int, *, lease: float = CLAIM) -> list[ChordClaim]:
+        return await self.link.call(super().overdue, limit, lease=lease)
+
+
+async def _nothing() -> None:
+    """What only reads has no effect when it comes late."""
 
 
 class SimCoordination(MemoryCoordination):

@@ -15,8 +15,8 @@ from worker.canvas_bench import chain, chord, group, sig
 pytestmark = pytest.mark.usefixtures("quiet")
 
 
-async def play(seed: int, node: Node, kills: list[int], *, echoes: float) -> None:
-    world = CanvasWorld(seed, echoes=echoes)
+async def play(seed: int, node: Node, kills: list[int], *, echoes: float = 0.0, faults: float | None = None) -> None:
+    world = CanvasWorld(seed, echoes=echoes, faults=faults)
     for killed_after in kills:
         world.launch(killed_after=killed_after)
     world.launch()
@@ -29,12 +29,20 @@ async def play(seed: int, node: Node, kills: list[int], *, echoes: float) -> Non
     await world.end()
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(30))
 def test_any_tree_any_interleaving_any_duplicates(seed: int) -> None:
     dice = random.Random(seed)
     node = canvas_at_random(dice)
     kills = [dice.randint(0, 600) for _ in range(dice.randint(0, 3))]
     run(play(seed, node, kills, echoes=dice.choice([0.0, 0.1, 0.5])), dice=dice if seed % 3 == 0 else None)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_any_tree_over_a_network_that_loses_what_it_carries(seed: int) -> None:
+    dice = random.Random(f"network {seed}")
+    node = canvas_at_random(dice)
+    kills = [dice.randint(0, 600) for _ in range(dice.randint(0, 2))]
+    run(play(seed, node, kills, echoes=dice.choice([0.0, 0.1]), faults=dice.choice([0.02, 0.1])))
 
 
 STORY = chain(sig("mix", 1), group(sig("mix", 2), chord([sig("mix", 3)], sig("mix", 4))), sig("mix", 5), sig("mix", 6))
@@ -43,4 +51,4 @@ STORY = chain(sig("mix", 1), group(sig("mix", 2), chord([sig("mix", 3)], sig("mi
 @pytest.mark.parametrize("first", range(0, 400, 40))
 def test_a_worker_may_die_at_any_step(first: int) -> None:
     for killed_after in range(first, first + 40, 2):
-        run(play(killed_after, STORY, [killed_after], echoes=0.0))
+        run(play(killed_after, STORY, [killed_after]))
