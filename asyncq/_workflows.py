@@ -98,9 +98,7 @@ class ChordHeader(Generic[R]):
     def __call__(self, body: Step[list[R], S] | Signature[S]) -> Signature[S]:
         """The chord, which is not sent yet."""
         (signature,) = _each([body])
-        header = self._header.node
-        if not isinstance(header, GroupNode):
-            raise TypeError("a chord's header is a group")
+        header = cast("GroupNode", self._header.node)  # a group's is never another one
         node = _with_policy(signature.node, self._policy)
         return Signature(ChordNode(header=header, body=node), _sender([self._header, signature]))
 
