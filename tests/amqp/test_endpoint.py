@@ -78,7 +78,7 @@ def test_tls_as_celery_lets_it_be_said() -> None:
     lax = parse("amqp://h", {"context": {"check_hostname": False}}).tls
     assert lax is not None
     assert (lax.check_hostname, lax.verify_mode) == (False, ssl.CERT_REQUIRED)
-    for protocol in (ssl.PROTOCOL_TLSv1_2, "PROTOCOL_TLSv1_2"):
+    for protocol in (ssl.PROTOCOL_TLSv1_2, "PROTOCOL_TLSv1_2", int(ssl.PROTOCOL_TLSv1_2)):
         old = parse("amqp://h", {"ssl_version": protocol}).tls
         assert old is not None
         assert (old.minimum_version, old.maximum_version) == (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_2)

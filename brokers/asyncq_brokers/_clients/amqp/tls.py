@@ -34,10 +34,13 @@ _ARGUMENTS = frozenset(
 _CONTEXT_ARGUMENTS = frozenset({"cafile", "capath", "cadata", "check_hostname"})
 
 #: The protocols that `ssl_version` may name, and the only version that each means; None: whatever is safe.
-_PROTOCOLS: Mapping[str, ssl.TLSVersion | None] = {
+_PROTOCOLS: Mapping[object, ssl.TLSVersion | None] = {
     "PROTOCOL_TLS": None,
     "PROTOCOL_TLS_CLIENT": None,
     "PROTOCOL_TLSv1_2": ssl.TLSVersion.TLSv1_2,
+    ssl.PROTOCOL_TLS: None,
+    ssl.PROTOCOL_TLS_CLIENT: None,
+    ssl.PROTOCOL_TLSv1_2: ssl.TLSVersion.TLSv1_2,
 }
 
 
@@ -88,7 +91,8 @@ def tls_context(given: Mapping[str, Any]) -> tuple[ssl.SSLContext, str | None]:
 def _version(protocol: object) -> ssl.TLSVersion | None:
     if protocol is None:
         return None
-    name = str(getattr(protocol, "name", protocol))
-    if name not in _PROTOCOLS:
-        raise ConfigurationError(f"ssl_version must be one of {', '.join(_PROTOCOLS)}, not {name}")
-    return _PROTOCOLS[name]
+    try:
+        return _PROTOCOLS[protocol]
+    except (KeyError, TypeError):
+        known = ", ".join(name for name in _PROTOCOLS if isinstance(name, str))
+        raise ConfigurationError(f"ssl_version must be one of {known}") from None
