@@ -29,8 +29,6 @@ _WIDEST = 65_535
 _MOST_BYTES = 64 * 1024 * 1024
 _GUESS = 8 * 1024 * 1024
 
-_NO_RIGHTS, _NOT_FOUND = 403, 404
-
 
 class Intake:
     """Lanes, and what has come on them and was not taken yet.
@@ -118,10 +116,12 @@ class Intake:
             await self._open(windows, deadline)
         except Refused as refusal:
             self._topology.forget_all()  # a queue is gone: declared again at the next try
-            if refusal.code == _NO_RIGHTS and len(self._queues) > 1:
+            if refusal.code == Refused.NO_RIGHTS and len(self._queues) > 1:
                 await self._leave_out(windows, deadline)
             else:
-                raise (BrokerConnectionError if refusal.code == _NOT_FOUND else BrokerError)(str(refusal)) from refusal
+                raise (BrokerConnectionError if refusal.code == Refused.NOT_FOUND else BrokerError)(
+                    str(refusal)
+                ) from refusal
         self.drop_empty_lanes()
 
     def maintain(self) -> None:
@@ -198,7 +198,7 @@ class Intake:
             try:
                 await self._open({queue: window}, deadline)
             except Refused as refusal:
-                if refusal.code != _NO_RIGHTS:
+                if refusal.code != Refused.NO_RIGHTS:
                     raise BrokerConnectionError(str(refusal)) from refusal
                 logger.warning("Nothing can be received from queue %s: %s", queue, refusal, extra={"queue": queue})
                 self._left_out.add(queue)

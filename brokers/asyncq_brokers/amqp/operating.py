@@ -39,8 +39,6 @@ _PAGE = 100
 #: what has come back 20 times, unless it is told otherwise; out of a delay queue it would fall, and be early.
 _MOST_RETURNS = 10
 
-_NOT_FOUND = 404
-
 
 class _Found(Struct):
     """A message that is taken for a moment."""
@@ -107,7 +105,7 @@ class Operator:
             try:
                 declared = await channel.call(commands.Queue.Declare(0, queue, passive=True), deadline)
             except Refused as refusal:
-                if refusal.code != _NOT_FOUND:
+                if refusal.code != Refused.NOT_FOUND:
                     raise
                 return None
             return declared.message_count
@@ -118,7 +116,7 @@ class Operator:
             try:
                 return (await channel.call(commands.Queue.Purge(0, queue), deadline)).message_count
             except Refused as refusal:
-                if refusal.code != _NOT_FOUND:
+                if refusal.code != Refused.NOT_FOUND:
                     raise
                 return 0
 
