@@ -160,8 +160,9 @@ async def test_a_forgotten_connection_is_found_by_its_silence(server: RabbitServ
         queue = Queue(name=queue_name())
         try:
             consumer = consume(broker, queue)
-            await publish(broker, queue, 1)
-            await consumer.settle([Ack(delivery) for delivery in await take(consumer, 1)])
+            for _ in range(2):  # after the first, it consumes anew, by a wider window
+                await publish(broker, queue, 1)
+                await consumer.settle([Ack(delivery) for delivery in await take(consumer, 1)])
             receiving = asyncio.create_task(take(consumer, 1))
             proxy.forget()
             async with asyncio.timeout(BOUND):
@@ -419,7 +420,7 @@ async def test_windows_widen_as_soon_as_the_size_of_messages_is_known(broker: Am
             held = await consumer.receive(100)
             left -= len(held)
             assert await consumer.settle([Ack(delivery) for delivery in held]) == []
-    assert [lane.width for lane in consumer._intake._lanes] == [100]
+    assert [lane.windows for lane in consumer._intake._lanes] == [{queue.name: 100}]
 
 
 async def test_an_old_delivery_shares_no_channel_with_new_ones(
