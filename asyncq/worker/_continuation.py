@@ -17,7 +17,6 @@ import msgspec
 from asyncq._definition import TaskDefinition
 from asyncq._validation import dump_result
 from asyncq.canvas import (
-    ChordNode,
     Document,
     GroupNode,
     Node,
@@ -172,7 +171,7 @@ class Continuation:
                 sequel.openings.append(self._opening(step))
             else:
                 sequel.messages.append(self._mailer.publication(step, headers=headers))
-        sequel.children.append(_child(frozen))
+        sequel.children.append(_child(result_of(frozen)))
 
     def _opening(self, opening: Opening) -> ChordOpening:
         setup = self._setup
@@ -299,14 +298,14 @@ def _callback_nodes(callbacks: Sequence[Document]) -> Iterable[Node]:
     return [*groups, GroupNode(tasks=others)] if others else groups
 
 
-def _child(node: Node) -> list[Any]:
-    """How a record lists a frozen signature among the children (results.md, 6): of a chord, its header."""
-    return _tuple_of(result_of(node.header if isinstance(node, ChordNode) else node))
+def _child(tree: ResultTree) -> list[Any]:
+    """How a record lists what was sent among the children (results.md, 6): what begins, since the rest follows.
 
-
-def _tuple_of(tree: ResultTree) -> list[Any]:
-    parent = None if tree.parent is None else _tuple_of(tree.parent)
-    return [[tree.id, parent], None if tree.members is None else [_tuple_of(member) for member in tree.members]]
+    All of a chain, each step within the next, would nest deeper than a record may.
+    """
+    while tree.parent is not None:
+        tree = tree.parent
+    return [[tree.id, None], None if tree.members is None else [_child(member) for member in tree.members]]
 
 
 def _saved(tree: ResultTree) -> str | SavedGroup:

@@ -129,3 +129,11 @@ async def test_a_chord_whose_worker_stopped_before_the_body_was_sent_is_ended_by
     assert await bench.chords.join([part], lease=0.01)  # somebody has the claim, and is never heard of again
     async with bench.worker():
         assert await bench.value("body") == [[2]]
+
+
+async def test_a_callback_may_be_a_long_chain(bench: CanvasBench) -> None:
+    steps = [sig("add", 1) for _ in range(100)]
+    first = await bench.start(sig("add", 1, 2, link=[chain(*steps, sig("echo", task_id="last")).to_dict()]))
+    async with bench.worker():
+        assert await bench.value("last") == [103]
+        assert await bench.value(first) == 3
