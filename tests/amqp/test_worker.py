@@ -119,11 +119,12 @@ async def test_a_worker_goes_on_after_a_restart(own_server: RabbitServer) -> Non
 
 
 async def test_what_can_go_neither_to_the_delay_queues_nor_to_the_dead_letters_stops_nobody(
-    server: RabbitServer, vhost: str, monkeypatch: pytest.MonkeyPatch
+    server: RabbitServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Found: without the right to declare those queues, each such message kept a place in the prefetch for ever."""
     monkeypatch.setattr(_settler, "_PAUSE", 1.0)
-    name = queue_name()
+    name = vhost = queue_name()  # where no other test has made the delay queues
+    await asyncio.to_thread(server.add_vhost, vhost)
     user = f"poor-{name}"
     await asyncio.to_thread(server.add_user, user, "secret", vhost, configure=f"^{name}$")
     ran: list[int] = []
