@@ -93,7 +93,8 @@ class Consumer(Protocol):
         Idempotent: settling again what is settled reports it as no longer ours. Works on a full server, so far as the
         settlement itself stores nothing.
 
-        Raises BrokerConnectionError (fate unknown: call again), BrokerFull (what stores something was not done).
+        Raises BrokerConnectionError (fate unknown: call again), BrokerFull (what stores something was not done, and a
+        Requeue maybe not: where the server knows none, it is stored anew).
         """
         ...
 

@@ -21,6 +21,7 @@ from asyncq.driver import (
     Park,
     Publication,
     Queue,
+    Requeue,
     Settlement,
     StoredResult,
 )
@@ -101,9 +102,11 @@ class SimConsumer(MemoryConsumer):
             done = settlements[: len(settlements) // 2]
         lost = await self._settle(done)
         await broker.link.reply(fate)
-        broker.history.ask("answered", done)
         if fate.fault == "full":
+            # Whether there was room to put something back is not told.
+            broker.history.ask("answered", [each for each in done if not isinstance(each, Requeue)])
             raise BrokerFull("by plan")
+        broker.history.ask("answered", done)
         return lost
 
     async def extend(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
