@@ -73,13 +73,14 @@ class Suspicion(Struct):
         """Whether it may be dangerous to others."""
         return self.doubtful or bool(self.deaths or self.unexplained)
 
-    def presume(self) -> None:
+    def presume(self, *, dead: bool) -> None:
         """Draw the conclusion from a run whose end nobody has told, and nobody will: its worker was lost.
 
-        Only what was alone is counted, for whole machines that die of what runs in quarantine.
+        Only what was alone is counted, for whole machines that die of what runs in quarantine; and only where that the
+        worker was lost means that it is `dead`, for all that one can tell.
         """
         if self.node:
-            if self.isolated:
+            if self.isolated and dead:
                 self.deaths.append(f"{self.node} died while it ran in quarantine")
             self.doubtful = True
             self.node, self.isolated = "", False

@@ -59,7 +59,14 @@ class Intake:
             if by_connection:
                 counts = DeliveryCounts(max_deliveries=most)
         else:
-            self.suspects = Suspects(files, concluder=concluder, settler=settler, flow=flow, max_deliveries=most)
+            self.suspects = Suspects(
+                files,
+                concluder=concluder,
+                settler=settler,
+                flow=flow,
+                max_deliveries=most,
+                by_connection=by_connection,
+            )
         self.receiver = Receiver(
             setup=setup,
             programs=programs,

@@ -72,13 +72,22 @@ class Suspects:
     """Decides about deliveries that come again; those that have come meanwhile are looked up together."""
 
     def __init__(
-        self, files: CaseFiles, *, concluder: Concluder, settler: Settler, flow: Flow, max_deliveries: int
+        self,
+        files: CaseFiles,
+        *,
+        concluder: Concluder,
+        settler: Settler,
+        flow: Flow,
+        max_deliveries: int,
+        by_connection: bool,
     ) -> None:
+        """`by_connection` says that deliveries come again when a connection ends: their worker may be well."""
         self._files = files
         self._concluder = concluder
         self._settler = settler
         self._flow = flow
         self._max_deliveries = max_deliveries
+        self._by_connection = by_connection
         self._held: dict[Attempt, Callable[[Attempt], None]] = {}
         self._wanted = asyncio.Event()
         self._quarantine = Quarantine()
@@ -120,7 +129,7 @@ class Suspects:
         suspicion: Suspicion | None,
     ) -> None:
         attempt.suspicion = suspicion = suspicion or Suspicion()
-        suspicion.presume()
+        suspicion.presume(dead=not self._by_connection)
         if conviction is not None:
             logger.warning("%s is not run again: %s", attempt, conviction.reason, extra=attempt.log_fields())
             self._concluder.put((attempt, Convicted(TimeLimitExceeded(conviction.limit), conviction.reason)))

@@ -9,6 +9,8 @@ import pytest
 
 from amqp_kit import BOUND, queue_name
 from asyncq import AsyncQ
+from asyncq._coordination import coordination_of
+from asyncq._suspicion import Suspicion, write_suspicions
 from asyncq.driver import Broker, ConsumerOptions, GiveBack, Queue
 from asyncq.protocol import WireMessage, read_dead_letter
 from chaos.ledger import Ledger
@@ -56,6 +58,39 @@ async def test_what_was_delivered_five_times_is_convicted_by_its_death_in_quaran
             assert (await broker.depth(name)).ready == 1
         finally:
             await broker.close()
+
+
+async def test_who_loses_the_connection_while_a_suspect_is_in_quarantine_is_not_taken_for_dead(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found: each loss counted as one more death: after five an innocent went to the dead letters."""
+    name, results = queue_name(), f"sqlite:///{tmp_path}/results.sqlite"
+    monkeypatch.setenv("ASYNCQ_BROKER", url)
+    monkeypatch.setenv("ASYNCQ_BACKEND", results)
+    monkeypatch.setenv("ASYNCQ_DEFAULT_QUEUE", name)
+    monkeypatch.setenv("SUSPECTS_LEDGER", str(tmp_path / "ledger"))
+    async with AsyncQ("suspects", broker=url, backend=results, default_queue=name) as app:
+        backend, broker = app.make_backend(), app.make_broker()
+        coordination = coordination_of(backend, broker)
+        assert backend is not None
+        assert coordination is not None
+        await backend.open()
+        await broker.open()
+        try:
+            innocent = await app.send_task("suspects.shop.innocent")
+            accused = Suspicion(deaths=["a crowd", "one", "two", "three"], node="cut-off@host", isolated=True)
+            await write_suspicions(coordination, [(innocent.id, accused)])
+            consumer = broker.consume([Queue(name=name)], ConsumerOptions(node="cut-off@host"))
+            async with asyncio.timeout(BOUND):
+                await consumer.receive(1)
+            await broker.close()  # its connection, and nothing else, ends
+
+            async with Program("suspects.worker_program", {"options": {}}) as worker:
+                assert await innocent.get(BOUND) != worker.pid
+                assert await asyncio.to_thread(worker.stop) == 0
+        finally:
+            await broker.close()
+            await backend.close()
 
 
 def _pids(ledger: Ledger, task_id: str) -> set[int]:
