@@ -11,9 +11,10 @@ import pytest
 from pamqp import commands
 
 from amqp_kit import BOUND, make_broker, message, queue_name
-from asyncq.driver import Ack, Consumer, ConsumerOptions, Delivery, GiveBack, Publication, Queue
+from asyncq._clock import system_environment
+from asyncq.driver import Ack, Consumer, ConsumerOptions, Delivery, DriverConfig, GiveBack, Publication, Queue
 from asyncq.errors import BrokerConnectionError, BrokerFull
-from asyncq_brokers._clients.amqp import ConnectionLost
+from asyncq_brokers._clients.amqp import ConnectionLost, Link, read_backend_config
 from asyncq_brokers.amqp import AmqpBroker, ageing, intake
 from asyncq_brokers.amqp.consumer import AmqpConsumer
 from asyncq_brokers.amqp.lane import Lane
@@ -462,3 +463,24 @@ async def test_what_nears_the_time_out_is_told_once(
     await consumer.maintain()
     assert [": 1. " in message for message in caplog.messages] == [False, True]
     assert await consumer.settle([Ack(first[1]), *map(Ack, last)]) == []
+
+
+async def test_nothing_is_sent_on_a_channel_that_was_left(url: str) -> None:
+    """Found: a barrier that came after it ended the connection, and with that all that ran began a second time."""
+    environment = system_environment()
+    config = DriverConfig(url=url, app="tests", environment=environment)
+    link = Link(read_backend_config(config), clock=environment.clock, timeout=10.0)
+    try:
+        left = await link.channel(link.deadline())
+        before = left.barrier(link.deadline())
+        left.leave()
+        await before
+        with pytest.raises(ConnectionLost):
+            await left.barrier(link.deadline())
+        left.leave()
+        other = await link.channel(link.deadline())
+        await other.barrier(link.deadline())
+        assert other.connection is left.connection
+        assert other.connection.alive
+    finally:
+        await link.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from struct import Struct as Layout
 from struct import pack
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -71,6 +71,7 @@ class Channel:
         self.on_end: Callable[[], None] = _ignore_end
         #: Unacknowledged messages for each consumer that begins from now on; 0 is no bound. Set with `basic.qos`.
         self.window = 0
+        self._left = False
         self._replies: deque[asyncio.Future[Any]] = deque()
         # Content that is still coming: which method, its fields, the header, the rest of the body.
         self._method_of_content = (0, b"")
@@ -126,20 +127,34 @@ class Channel:
         self.connection.write(encoded)
 
     def ensure_open(self) -> None:
-        """Raise what has ended the channel."""
+        """Raise what has ended the channel. On one that is closed the server takes any method for a fault, and ends
+        the whole connection.
+        """
         if self.error is not None:
             raise copied(self.error)
+        if self._left:
+            raise ConnectionLost("the channel is closed")
 
     def leave(self) -> None:
         """End it without waiting; what was delivered on it and not acknowledged goes back. May be called again."""
-        if self.error is None:
+        if self.error is None and not self._left:
             self.on_end = _ignore_end
             self.on_delivery = self.on_cancel = _ignore
             self.post(commands.Channel.Close(200, "", 0, 0)).cancel()
+            self._left = True
 
-    async def barrier(self, deadline: float) -> None:
-        """Return when the server has dealt with all that was sent on this channel."""
-        await self.call(commands.Basic.Qos(0, self.window), deadline)
+    def barrier(self, deadline: float) -> Coroutine[Any, Any, Any]:
+        """To be awaited until the server has dealt with all that was sent on this channel before this call.
+
+        It asks at once, not only when it is awaited: by then somebody may have left the channel. What it raises, it
+        raises where it is awaited.
+        """
+        try:
+            reply = self.post(commands.Basic.Qos(0, self.window))
+        except AsyncqError as error:
+            reply = self.connection.loop.create_future()
+            reply.set_exception(error)
+        return self.answer(reply, deadline)
 
     # -- publishing
 
