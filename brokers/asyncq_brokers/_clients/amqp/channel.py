@@ -143,7 +143,7 @@ class Channel:
             self.post(commands.Channel.Close(200, "", 0, 0)).cancel()
             self._left = True
 
-    def barrier(self, deadline: float) -> Coroutine[Any, Any, Any]:
+    def barrier(self, deadline: float) -> Coroutine[Any, Any, None]:
         """To be awaited until the server has dealt with all that was sent on this channel before this call.
 
         It asks at once, not only when it is awaited: by then somebody may have left the channel. What it raises, it
@@ -154,7 +154,10 @@ class Channel:
         except AsyncqError as error:
             reply = self.connection.loop.create_future()
             reply.set_exception(error)
-        return self.answer(reply, deadline)
+        return self._heard(reply, deadline)
+
+    async def _heard(self, reply: asyncio.Future[Any], deadline: float) -> None:
+        await self.answer(reply, deadline)
 
     # -- publishing
 
