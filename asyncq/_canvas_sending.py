@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from asyncq._call import Call, call_of
 from asyncq._chain_rest import Pieces, cut, keep_rest
+from asyncq._chord_opening import chord_opening
 from asyncq._client import Client, Clients, NoBackend
 from asyncq._context import Context, current_context
 from asyncq._definition import TaskOptions
@@ -35,7 +36,6 @@ from asyncq.canvas import (
 )
 from asyncq.driver import ChordOpening, Chords, Joining
 from asyncq.errors import ConfigurationError, SignatureError
-from asyncq.protocol import SavedGroup, encode_group
 
 __all__ = ["CanvasSender"]
 
@@ -196,23 +196,13 @@ _CANNOT_JOIN = (
 
 
 def _chord_opening(opening: Opening, settings: Settings) -> ChordOpening:
-    """What the backend is told of a chord."""
-    saved = None
-    if opening.members is not None:
-        group = SavedGroup(group_id=opening.group_id, members=[_saved(each) for each in opening.members])
-        saved = encode_group(
-            group,
-            serializer=settings.result_serializer,
-            compression=settings.result_compression,
-            limits=settings.limits,
-        )
-    return ChordOpening(group_id=opening.group_id, size=opening.size, saved=saved, expires=settings.chord_expires)
-
-
-def _saved(tree: ResultTree) -> str | SavedGroup:
-    if tree.members is None:
-        return tree.id
-    return SavedGroup(group_id=tree.id, members=[_saved(each) for each in tree.members])
+    return chord_opening(
+        opening,
+        serializer=settings.result_serializer,
+        compression=settings.result_compression,
+        limits=settings.limits,
+        expires=settings.chord_expires,
+    )
 
 
 def _first_of(tree: ResultTree) -> list[Any]:

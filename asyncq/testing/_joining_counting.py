@@ -155,7 +155,7 @@ class Ordering(JoiningFixtures):
     ) -> None:
         placed = [(0, "z"), (1, "b"), (1, "c"), (2, "a"), (9, "x"), (10, "w"), (100, "v"), (None, "d"), (None, "e")]
         parts = [part(group, index, task_id=f"{name}-{group}") for index, name in placed]
-        shuffled = random.Random(7).sample(parts, len(parts))  # noqa: S311
+        shuffled = random.Random(7).sample(parts, len(parts))  # noqa: S311 - an order, no secret
         await open_chord(chords, group, len(parts))
 
         claim = await join(chords, *shuffled)

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import msgspec
 
+from asyncq._chord_opening import chord_opening
 from asyncq._definition import TaskDefinition
 from asyncq._validation import dump_result
 from asyncq.canvas import (
@@ -31,11 +32,9 @@ from asyncq.errors import ChordError, ConfigurationError, EncodeError, ProtocolE
 from asyncq.protocol import (
     DISPATCH_HEADER,
     ExceptionRegistry,
-    SavedGroup,
     TaskMessage,
     describe_exception,
     dumps,
-    encode_group,
     encode_part,
 )
 from asyncq.worker._errbacks import sort_errbacks
@@ -181,13 +180,13 @@ class Continuation:
                 f"a chord needs a result backend that brings its parts together, and {where}: "
                 "use Redis, SQLite or DynamoDB"
             )
-        saved = None
-        if opening.members is not None:
-            group = SavedGroup(group_id=opening.group_id, members=[_saved(each) for each in opening.members])
-            saved = encode_group(
-                group, serializer=setup.result_serializer, compression=setup.result_compression, limits=setup.limits
-            )
-        return ChordOpening(group_id=opening.group_id, size=opening.size, saved=saved, expires=setup.chord_expires)
+        return chord_opening(
+            opening,
+            serializer=setup.result_serializer,
+            compression=setup.result_compression,
+            limits=setup.limits,
+            expires=setup.chord_expires,
+        )
 
     def _parts(self, message: TaskMessage, state: str, result: Any) -> list[ChordPart]:
         """Its part of its chord, where it has one, and somebody to hand it to."""
@@ -306,9 +305,3 @@ def _child(tree: ResultTree) -> list[Any]:
     while tree.parent is not None:
         tree = tree.parent
     return [[tree.id, None], None if tree.members is None else [_child(member) for member in tree.members]]
-
-
-def _saved(tree: ResultTree) -> str | SavedGroup:
-    if tree.members is None:
-        return tree.id
-    return SavedGroup(group_id=tree.id, members=[_saved(each) for each in tree.members])
