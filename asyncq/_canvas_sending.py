@@ -29,6 +29,7 @@ from asyncq.canvas import (
     Sending,
     Step,
     TaskNode,
+    child_of,
     has_chord,
     members_of,
     read_node,
@@ -98,7 +99,7 @@ class CanvasSender:
             tree = result_of(frozen, ignores=self._ignores)
         await self._publish(planner.plan(frozen), chords)
         if parent is not None:
-            parent.children.append(_first_of(tree))
+            parent.children.append(child_of(tree))
         return result_from(tree, self._reader)
 
     async def _publish(self, steps: Iterator[Step], chords: Chords | None) -> None:
@@ -203,11 +204,3 @@ def _chord_opening(opening: Opening, settings: Settings) -> ChordOpening:
         limits=settings.limits,
         expires=settings.chord_expires,
     )
-
-
-def _first_of(tree: ResultTree) -> list[Any]:
-    """Celery's form of a result among a task's children (results.md, 6): of what begins, since the rest follows."""
-    while tree.parent is not None:
-        tree = tree.parent
-    members = None if tree.members is None else [_first_of(each) for each in tree.members]
-    return [[tree.id, None], members]

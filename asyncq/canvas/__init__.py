@@ -10,7 +10,7 @@ from asyncq.canvas._freezing import result_id, size_of
 from asyncq.canvas._linking import Document, Links, documents, with_callbacks, with_errbacks
 from asyncq.canvas._nodes import ChainNode, ChordNode, GroupNode, Node, TaskNode, read_node
 from asyncq.canvas._planning import Opening, Planner, Sending, Step
-from asyncq.canvas._results import ResultTree, members_of, result_of
+from asyncq.canvas._results import ResultTree, child_of, members_of, result_of
 
 __all__ = [
     "ChainNode",
@@ -25,6 +25,7 @@ __all__ = [
     "Sending",
     "Step",
     "TaskNode",
+    "child_of",
     "documents",
     "has_chord",
     "members_of",

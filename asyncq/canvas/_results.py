@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from msgspec import Struct
 
 from asyncq.canvas._nodes import ChainNode, ChordNode, GroupNode, Node, TaskNode
 
-__all__ = ["ResultTree", "members_of", "result_of"]
+__all__ = ["ResultTree", "child_of", "members_of", "result_of"]
+
+# `Any` below: nested lists, as JSON has them.
 
 
 class ResultTree(Struct, frozen=True):
@@ -64,3 +66,13 @@ def _members(nodes: Iterable[Node], ignores: Ignores) -> Iterator[ResultTree]:
                 pass
             case _:
                 yield result_of(node, ignores=ignores)
+
+
+def child_of(tree: ResultTree) -> list[Any]:
+    """How a record lists what its task has sent among the children (results.md, 6): what begins, for the rest follows.
+
+    All of a chain, each step within the next, would nest deeper than a record may.
+    """
+    while tree.parent is not None:
+        tree = tree.parent
+    return [[tree.id, None], None if tree.members is None else [child_of(member) for member in tree.members]]

@@ -23,7 +23,7 @@ from asyncq.canvas import (
     Node,
     Opening,
     Planner,
-    ResultTree,
+    child_of,
     read_node,
     result_of,
 )
@@ -170,7 +170,7 @@ class Continuation:
                 sequel.openings.append(self._opening(step))
             else:
                 sequel.messages.append(self._mailer.publication(step, headers=headers))
-        sequel.children.append(_child(result_of(frozen)))
+        sequel.children.append(child_of(result_of(frozen)))
 
     def _opening(self, opening: Opening) -> ChordOpening:
         setup = self._setup
@@ -295,13 +295,3 @@ def _callback_nodes(callbacks: Sequence[Document]) -> Iterable[Node]:
     groups: list[Node] = [node for node in nodes if isinstance(node, GroupNode)]
     others = [node for node in nodes if not isinstance(node, GroupNode)]
     return [*groups, GroupNode(tasks=others)] if others else groups
-
-
-def _child(tree: ResultTree) -> list[Any]:
-    """How a record lists what was sent among the children (results.md, 6): what begins, since the rest follows.
-
-    All of a chain, each step within the next, would nest deeper than a record may.
-    """
-    while tree.parent is not None:
-        tree = tree.parent
-    return [[tree.id, None], None if tree.members is None else [_child(member) for member in tree.members]]
