@@ -234,7 +234,7 @@ class Waiting(BrokerFixtures):
     ) -> None:
         sender = await new_broker()
         consumer = consume(broker, queue)
-        for number in range(150):
+        for number in range(60):
             async with running(consumer.receive(1)) as receiving:
                 for _ in range(number % 15):
                     await asyncio.sleep(0)

@@ -140,6 +140,7 @@ async def test_f11_messages_that_nobody_can_run(tmp_path: Path, places: Places) 
     assert reasons == ["undecodable", "undecodable", "unknown", "unknown"]
 
 
+@pytest.mark.soak  # 36 s, of which it waits most
 async def test_f11_a_task_that_kills_its_process(tmp_path: Path, places: Places) -> None:
     """It is in the dead letters after five kills at most, convicted through DynamoDB, and no innocent is."""
     trial = Trial(tmp_path, PACE, places, more=MORE)

@@ -68,7 +68,7 @@ async def test_f13_the_loop_is_blocked(
         assert told < _TOLD * scale.slack
 
 
-@on("redis", "rabbit")
+@on("redis", soak=["rabbit"])
 async def test_f14_cancellation_is_swallowed(tmp_path: Path, scale: Scale, places: Places, figures: Figures) -> None:
     """F14: a task catches every cancellation; its soft limit is 1 s, its hard limit 2 s.
 

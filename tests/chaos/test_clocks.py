@@ -19,7 +19,7 @@ _HOUR, _DAY = 3600.0, 86400.0
 _LASTING, _TOLERANCE, _BUSY = 1.0, 0.1, 0.25
 
 
-@on("redis", "sqlite")
+@on("redis", soak=["sqlite"])
 async def test_f10_the_wall_clock_jumps(tmp_path: Path, scale: Scale, places: Places, figures: Figures) -> None:
     """F10: the workers' wall clock jumps by an hour and by a day, on and back, in the midst of everything.
 

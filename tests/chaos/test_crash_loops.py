@@ -21,7 +21,7 @@ _DEATHS, _FAILED = 5, 1
 _QUEUE = "celery"
 
 
-@on("redis", "sqlite", "rabbit")
+@on("redis", soak=["sqlite", "rabbit"])
 async def test_f19_a_redelivery_storm(tmp_path: Path, scale: Scale, places: Places, figures: Figures) -> None:
     """F19: 100,000 messages are ready, and a worker is killed 10 times, as soon as it has begun with them.
 

@@ -50,7 +50,7 @@ _ALARMS = {
 
 
 @on("own-rabbit")
-@pytest.mark.parametrize("alarm", _ALARMS)
+@pytest.mark.parametrize("alarm", ["memory", pytest.param("disk", marks=pytest.mark.soak)])
 async def test_f16_an_alarm_of_rabbitmq(
     tmp_path: Path, scale: Scale, places: Places, alarm: str, broker_server: RabbitServer, figures: Figures
 ) -> None:

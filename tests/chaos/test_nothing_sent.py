@@ -23,7 +23,7 @@ _HANDED_BACK, _BACK = 2.0, 5.0
 _LIMIT, _GRACE = 1.0, 1.0
 
 
-@on("redis", "sqlite", soak=["rabbit"])
+@on("redis", soak=["sqlite", "rabbit"])
 async def test_f24_a_child_is_killed(tmp_path: Path, scale: Scale, places: Places, figures: Figures) -> None:
     """F24, F1: what a killed child held is begun again within 2 s."""
     scale = scale._replace(lease=6 * scale.slack)  # so that nothing comes back by itself

@@ -67,7 +67,7 @@ async def test_f5_a_partition(trial: Trial, proxy: Proxy, part: Callable[[Proxy]
     assert report.slowest_send < scale.network_timeout + 1
 
 
-@on("redis", "rabbit")
+@on("redis", soak=["rabbit"])
 async def test_f5b_flapping(trial: Trial, places: Places, proxy: Proxy, figures: Figures) -> None:
     """F5b: all connections are reset every 2 s for 30 s.
 

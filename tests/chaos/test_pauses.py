@@ -12,7 +12,7 @@ from chaos.scale import Scale
 from chaos.trial import BATCH, Figures, Trial
 
 
-@on("redis", "sqlite", soak=["rabbit"])
+@on("redis", soak=["sqlite", "rabbit"])
 async def test_f22_a_child_is_stopped(tmp_path: Path, scale: Scale, places: Places, figures: Figures) -> None:
     """F22: a child is stopped for 30 s (a laptop lid, a paused machine), then goes on.
 

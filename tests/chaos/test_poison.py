@@ -29,7 +29,7 @@ class _TooManyKills(AssertionError):
     """Known of RabbitMQ; anything else is not."""
 
 
-@on("redis", "sqlite", "rabbit")
+@on("redis", "rabbit", soak=["sqlite"])
 async def test_f11_messages_that_nobody_can_run(tmp_path: Path, scale: Scale, places: Places, figures: Figures) -> None:
     """F11 a, b: one message in a thousand is undecodable, one is for a task that nobody knows.
 
@@ -60,7 +60,7 @@ async def test_f11_messages_that_nobody_can_run(tmp_path: Path, scale: Scale, pl
     assert {each.headers["id"] for each in strange if isinstance(each, WireMessage)} == unknown
 
 
-@on("redis", "sqlite", soak=["rabbit"])
+@on("redis", soak=["sqlite", "rabbit"])
 async def test_f11_tasks_that_kill_their_process(
     tmp_path: Path, scale: Scale, places: Places, figures: Figures, request: pytest.FixtureRequest
 ) -> None:

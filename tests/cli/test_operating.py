@@ -7,6 +7,7 @@ import os
 import pty
 import signal
 import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -129,6 +130,15 @@ async def test_check_names_a_scheme_without_driver(shell: Shell) -> None:
     assert "carrier-pigeon://" in done.out
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """A suite in the background of a shell is to ignore interrupts, and so would the programs that it starts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 async def test_ctrl_c_is_quiet(shell: Shell) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable,

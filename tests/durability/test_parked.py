@@ -45,10 +45,10 @@ async def broker(client: AsyncQ) -> AsyncIterator[Broker]:
     await broker.close()
 
 
+@pytest.mark.parametrize("mass", [20_000, pytest.param(100_000, marks=pytest.mark.soak)])
 async def test_a_mass_of_parked_tasks_costs_a_worker_next_to_nothing(
-    url: str, client: AsyncQ, broker: Broker, ledger: Ledger, make_worker: MakeWorker
+    mass: int, client: AsyncQ, broker: Broker, ledger: Ledger, make_worker: MakeWorker
 ) -> None:
-    mass = 20_000 if url.startswith("sqlite") else 100_000
     in_an_hour = client.signature({"task": "durability.clock", "options": {"countdown": 3600}})
     async with make_worker() as worker:
         await (await client.send_task("durability.clock")).get(20)  # so that all is loaded that it needs
