@@ -1,6 +1,7 @@
 """One client, in a process of its own: does one thing with one library, and prints how long it took.
 
 python -m benchmarks.client MODULE:SENDER singles|batch|fill|round-trips COUNT
+python -m benchmarks.client MODULE:SENDER workflows    (sends what comes in, a line of JSON each)
 """
 
 from __future__ import annotations
@@ -8,11 +9,14 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import resource
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
-from .apps.sender import Sender
+from .apps.sender import CanvasSender, Sender
+from .workflows import Workflow
 
 #: Calls before the clock starts: connections, caches, lazy imports.
 WARM_UP = 100
@@ -44,9 +48,21 @@ async def _round_trips(sender: Sender, count: int) -> dict[str, object]:
     return {"times": times}
 
 
+async def _workflows(sender: CanvasSender) -> dict[str, object]:
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        workflow = Workflow(**json.loads(line))
+        begun, cpu = time.perf_counter(), time.process_time()
+        await workflow.send(sender)
+        ended, cpu = time.perf_counter(), time.process_time() - cpu
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        print(json.dumps({"begun": begun, "ended": ended, "cpu": cpu, "peak": peak}), flush=True)
+    return {}
+
+
 async def _main(make_sender: str, what: str, count: int) -> dict[str, object]:
     module, _, name = make_sender.partition(":")
-    sender: Sender = await getattr(importlib.import_module(module), name)()
+    # Any: what a contender's module has is what it says.
+    sender: Any = await getattr(importlib.import_module(module), name)()
     try:
         match what:
             case "singles":
@@ -57,6 +73,8 @@ async def _main(make_sender: str, what: str, count: int) -> dict[str, object]:
                 return await _fill(sender, count)
             case "round-trips":
                 return await _round_trips(sender, count)
+            case "workflows":
+                return await _workflows(sender)
             case _:
                 raise SystemExit(f"no such thing to do: {what}")
     finally:
@@ -73,4 +91,4 @@ def _loop() -> asyncio.AbstractEventLoop:
 
 if __name__ == "__main__":
     with asyncio.Runner(loop_factory=_loop) as runner:
-        print(json.dumps(runner.run(_main(sys.argv[1], sys.argv[2], int(sys.argv[3])))))
+        print(json.dumps(runner.run(_main(sys.argv[1], sys.argv[2], int((*sys.argv, 0)[3])))))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,6 +127,13 @@ CONTENDERS: Mapping[str, tuple[Contender, ...]] = {
         ),
     ),
 }  # fmt: skip
+
+#: On Redis, with workflows. Each has one process at work.
+CANVAS_CONTENDERS: Sequence[Contender] = (
+    _asyncq("asyncq", "warning", _EVERYTHING, _ON_LOOP),
+    _celery("Celery threads", _THREADS, _EVERYTHING, _ON_THREADS),
+    _celery("Celery prefork", ("-P", "prefork", "-c", "1"), _EVERYTHING, "a parent and one child; acknowledges first"),
+)
 
 
 def command(contender: Contender) -> list[str]:

@@ -10,8 +10,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,6 +20,7 @@ from typing import Any, Self
 from .apps.environment import variables
 from .contenders import Contender, command
 from .servers import Server
+from .workflows import Workflow
 
 #: Seconds that anything may take before the run fails.
 _PATIENCE = 60.0
@@ -29,7 +31,11 @@ _TICK = os.sysconf("SC_CLK_TCK")
 class Worker:
     """A worker's processes. Enter it with the queue filled: it starts to drain at once."""
 
-    def __init__(self, contender: Contender, server: Server, *, results: bool) -> None:
+    def __init__(
+        self, contender: Contender, server: Server, *, results: bool, cores: Collection[int] | None = None
+    ) -> None:
+        """`cores` are those that it may run on; all of them by default."""
+        self._cores = cores
         self._contender = contender
         self._server = server
         self._results = results
@@ -40,6 +46,8 @@ class Worker:
         environment = variables(self._server.url, results=self._results, marks=self.marks)
         with (self.marks / "log").open("wb") as log:
             self._process = subprocess.Popen(command(self._contender), env=environment, stdout=log, stderr=log)
+        if self._cores is not None:  # before it has made threads and children, which inherit it
+            os.sched_setaffinity(self._process.pid, self._cores)
         return self
 
     def __exit__(
@@ -56,10 +64,10 @@ class Worker:
             self._process.wait()
         shutil.rmtree(self.marks)
 
-    def await_mark(self, name: str) -> float:
+    def await_mark(self, name: str, *, patience: float = _PATIENCE) -> float:
         """Wait until the worker has run a mark; return when that was."""
         assert self._process is not None
-        deadline = time.perf_counter() + _PATIENCE
+        deadline = time.perf_counter() + patience
         while not (self.marks / name).exists():
             if self._process.poll() is not None or time.perf_counter() > deadline:
                 raise RuntimeError(f"{self._contender.name}: no {name}\n{(self.marks / 'log').read_text()[-2000:]}")
@@ -75,6 +83,48 @@ class Worker:
         """MiB in use by all its processes; what they share counts once."""
         assert self._process is not None
         return sum(map(_memory, _family(self._process.pid)))
+
+    def peak(self) -> float:
+        """MiB that all its processes have had at their worst; what they share counts for each."""
+        assert self._process is not None
+        return sum(map(_peak, _family(self._process.pid)))
+
+
+class Client:
+    """A client's process that sends workflows."""
+
+    def __init__(self, contender: Contender, server: Server) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.client", contender.sender, "workflows"],
+            env=variables(server.url, results=True, marks=Path(tempfile.gettempdir())),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        #: MiB that it has had at its worst.
+        self.peak = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self._process.kill()
+        _, said = self._process.communicate()
+        if error is not None:
+            error.add_note(f"the client said: {said[-2000:]}")
+
+    def send(self, workflow: Workflow) -> dict[str, float]:
+        """Have it sent; return when that began and ended (`begun`, `ended`), and its processor time (`cpu`)."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(json.dumps(asdict(workflow)), file=self._process.stdin, flush=True)
+        told = json.loads(self._process.stdout.readline())
+        self.peak = told.pop("peak") / 1024
+        return told
 
 
 def run_client(contender: Contender, server: Server, what: str, count: int, *, results: bool) -> dict[str, Any]:
@@ -98,6 +148,10 @@ def cpu(pid: int) -> float:
 def _memory(pid: int) -> float:
     lines = _read(pid, "smaps_rollup").splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+
+
+def _peak(pid: int) -> float:
+    return sum(int(line.split()[1]) for line in _read(pid, "status").splitlines() if line.startswith("VmHWM:")) / 1024
 
 
 def _family(pid: int) -> Iterator[int]:

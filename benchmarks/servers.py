@@ -19,7 +19,7 @@ sys.path.append(str(Path(__file__).parent.parent / "tests"))
 
 from servers import RabbitServer, RedisServer
 
-__all__ = ["KINDS", "Server", "running"]
+__all__ = ["KINDS", "Redis", "Server", "running", "running_redis"]
 
 _MEMORY = Path("/dev/shm")
 
@@ -38,7 +38,7 @@ class Server(Protocol):
         ...
 
 
-class _Redis:
+class Redis:
     def __init__(self, server: RedisServer) -> None:
         self._server = server
         self.url = server.url()
@@ -48,6 +48,11 @@ class _Redis:
 
     def clear(self, queues: Sequence[str]) -> None:  # noqa: ARG002 - it is the only thing there
         self._server.command("FLUSHALL")
+
+    def told(self, section: str, name: str) -> float:
+        """A number that its INFO tells."""
+        lines = self._server.command("INFO", section).decode().splitlines()
+        return next(float(line.partition(":")[2]) for line in lines if line.startswith(f"{name}:"))
 
 
 class _Rabbit:
@@ -67,11 +72,23 @@ class _Rabbit:
 @contextmanager
 def running(kind: str) -> Iterator[Server]:
     """Start a server of one of the kinds; end it afterwards."""
-    if _MEMORY.is_dir():
-        tempfile.tempdir = str(_MEMORY)
     if kind == "redis":
-        with RedisServer() as redis:
-            yield _Redis(redis)
+        with running_redis() as redis:
+            yield redis
     else:
+        _keep_in_memory()
         with RabbitServer() as rabbit:
             yield _Rabbit(rabbit)
+
+
+@contextmanager
+def running_redis() -> Iterator[Redis]:
+    """The same for Redis, of which there is more to ask."""
+    _keep_in_memory()
+    with RedisServer() as server:
+        yield Redis(server)
+
+
+def _keep_in_memory() -> None:
+    if _MEMORY.is_dir():
+        tempfile.tempdir = str(_MEMORY)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from celery import Celery
+from celery import Celery, chain, chord
 
 from . import environment
-from .sender import SENDERS, Sender, in_threads
+from .sender import SENDERS, CanvasSender, in_threads
 
 # Any: Celery says little of its types.
 app: Any = Celery("benchmark", broker=environment.URL, backend=environment.URL if environment.RESULTS else None)
@@ -24,6 +24,17 @@ def nothing() -> None: ...
 @app.task
 def mark(name: str) -> None:
     environment.mark(name)
+
+
+@app.task
+def gather(results: list[None], name: str) -> int:
+    environment.mark(name)
+    return len(results)
+
+
+@app.task(bind=True)
+def spread(self: Any, size: int, name: str) -> None:
+    self.replace(chord([nothing.s() for _ in range(size)], gather.s(name=name)))
 
 
 def _send(share: int) -> None:
@@ -54,9 +65,18 @@ class CelerySender:
     async def round_trip(self) -> None:
         nothing.delay().get(timeout=10)
 
+    async def chord(self, size: int, name: str) -> None:
+        chord([nothing.s() for _ in range(size)])(gather.s(name=name))
+
+    async def replaced(self, size: int, name: str) -> None:
+        spread.delay(size, name)
+
+    async def chain(self, length: int, name: str) -> None:
+        chain(*(nothing.si() for _ in range(length)), mark.si(name)).apply_async()
+
     async def close(self) -> None:
         app.close()
 
 
-async def sender() -> Sender:
+async def sender() -> CanvasSender:
     return CelerySender()

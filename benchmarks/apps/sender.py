@@ -29,6 +29,22 @@ class Sender(Protocol):
     async def close(self) -> None: ...
 
 
+class CanvasSender(Sender, Protocol):
+    """Sends workflows of the task that does nothing, too. Each ends in a call that writes down the time."""
+
+    async def chord(self, size: int, name: str) -> None:
+        """Send a chord with so many calls in its header; its body gets their results."""
+        ...
+
+    async def replaced(self, size: int, name: str) -> None:
+        """Send a call that such a chord takes the place of: its worker makes and sends it."""
+        ...
+
+    async def chain(self, length: int, name: str) -> None:
+        """Send a chain of so many calls and the one that writes."""
+        ...
+
+
 #: Coroutines or threads that send at the same time.
 SENDERS = 32
 
