@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from msgspec import Struct
 
@@ -13,9 +14,12 @@ from asyncq._brief import Brief
 from asyncq._flight import Flight, Stage
 from asyncq._operating._servers import Servers
 from asyncq._suspicion import Suspicion, read_files, write_suspicions
-from asyncq.driver import Broker, Clock, Coordination, ResultBackend, StoredResult, TagReleasing
+from asyncq._wills import drop_wills, read_wills
+from asyncq.driver import Broker, Clock, Coordination, Publication, StoredResult, TagReleasing
 from asyncq.errors import BackendError, BrokerError, DecodeError, TaskError, TimeLimitExceeded, WorkerLostError
-from asyncq.protocol import READY_STATES, ResultRecord, decode_result, describe_exception, encode_result
+from asyncq.protocol import READY_STATES, ResultRecord, decode_result, describe_exception, encode_result, lost_of
+
+# `Any` below: an exception as records describe it.
 
 #: Seconds for what may be left undone.
 _IMPATIENCE = 3.0
@@ -42,9 +46,9 @@ async def bury(death: Death, brief: Brief, servers: Servers, *, clock: Clock, pa
     if any(flight.stage is Stage.RUNNING for flight in death.flights):
         await _put_right_if_possible(servers, death, patient=patient)
     await _give_back(await servers.broker(), death)
-    lost = [flight for flight in death.flights if flight.stage is Stage.ACKNOWLEDGED and not flight.ignore_result]
-    if lost and (backend := await servers.backend()) is not None:
-        await _tell_of_losses(backend, lost, death, brief, clock)
+    lost = [flight for flight in death.flights if flight.stage is Stage.ACKNOWLEDGED]
+    if lost:
+        await _tell_of_losses(servers, lost, death, brief, clock)
 
 
 async def _put_right_if_possible(servers: Servers, death: Death, *, patient: bool) -> None:
@@ -84,18 +88,33 @@ async def _put_right(coordination: Coordination, death: Death) -> None:
     await write_suspicions(coordination, changed)
 
 
-async def _tell_of_losses(
-    backend: ResultBackend, lost: Sequence[Flight], death: Death, brief: Brief, clock: Clock
-) -> None:
-    """Store a failure for what was acknowledged before it ran: nobody will run it, and nobody shall wait for it."""
-    stored = await backend.get([flight.task_id for flight in lost])
-    records = [
-        _record(flight, _error(flight, death), brief, clock)
-        for flight, raw in zip(lost, stored, strict=True)
-        if not _is_final(raw, brief)
-    ]
-    if records:
+async def _tell_of_losses(servers: Servers, lost: Sequence[Flight], death: Death, brief: Brief, clock: Clock) -> None:
+    """Store a failure for what was acknowledged before it ran: nobody will run it, and nobody shall wait for it.
+
+    Where more follows from it than a record, the message was kept: it is sent again, for a worker to end it.
+    """
+    broker, backend, coordination = await servers.broker(), await servers.backend(), await servers.coordination()
+    ids = [flight.task_id for flight in lost]
+    nothing = [None] * len(ids)
+    stored = nothing if backend is None else await backend.get(ids)
+    wills = nothing if coordination is None else await read_wills(coordination, ids)
+    records: list[StoredResult] = []
+    messages: list[Publication] = []
+    for flight, raw, will in zip(lost, stored, wills, strict=True):
+        described = describe_exception(_error(flight, death))
+        final = _final(raw, brief)
+        if final is None and not flight.ignore_result:
+            records.append(_record(flight, described, brief, clock))
+        # What has succeeded needs nobody for its next steps: they were sent before that was stored.
+        if will is not None and (final is None or final.status == "FAILURE"):
+            failure = described if final is None else final.result
+            messages.append(Publication(message=lost_of(will, failure), queue=flight.queue))
+    if records and backend is not None:
         await backend.store(records)
+    if messages:
+        await broker.publish(messages)
+    if coordination is not None:
+        await drop_wills(coordination, [task_id for task_id, will in zip(ids, wills, strict=True) if will is not None])
 
 
 def _error(flight: Flight, death: Death) -> TaskError:
@@ -105,22 +124,23 @@ def _error(flight: Flight, death: Death) -> TaskError:
     return WorkerLostError(f"{death.node} died while it ran, and it was acknowledged early.")
 
 
-def _is_final(raw: bytes | None, brief: Brief) -> bool:
-    """Whether it had come to its end, and only that could not be said in time."""
+def _final(raw: bytes | None, brief: Brief) -> ResultRecord | None:
+    """The record of what had come to its end, where only that could not be said in time."""
     if raw is None:
-        return False
+        return None
     try:
-        return decode_result(raw, accept={"json", brief.result_serializer}).status in READY_STATES
+        record = decode_result(raw, accept={"json", brief.result_serializer})
     except DecodeError:
-        return False
+        return None
+    return record if record.status in READY_STATES else None
 
 
-def _record(flight: Flight, error: TaskError, brief: Brief, clock: Clock) -> StoredResult:
+def _record(flight: Flight, described: dict[str, Any], brief: Brief, clock: Clock) -> StoredResult:
     serializer = brief.result_serializer
     record = ResultRecord(
         task_id=flight.task_id,
         status="FAILURE",
-        result=describe_exception(error, serializer=serializer),
+        result=described,
         date_done=datetime.fromtimestamp(clock.wall(), brief.timezone),
     )
     expires = brief.result_expires if brief.result_failure_expires is None else brief.result_failure_expires

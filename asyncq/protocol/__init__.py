@@ -13,7 +13,7 @@ from asyncq.protocol._parts import Part, SavedGroup, decode_group, decode_part, 
 from asyncq.protocol._repr import shape_of_args, shape_of_kwargs
 from asyncq.protocol._results import READY_STATES, decode_result, encode_result
 from asyncq.protocol._task_decode import custom_headers, decode_task
-from asyncq.protocol._task_encode import encode_task, rescheduled, retry_of
+from asyncq.protocol._task_encode import encode_task, lost_of, rescheduled, retry_of
 from asyncq.protocol._types import Limits, Properties, ResultRecord, TaskMessage, WireMessage
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "encode_result",
     "encode_task",
     "loads",
+    "lost_of",
     "read_dead_letter",
     "register_json_type",
     "replay_of",

@@ -35,13 +35,16 @@ UNKNOWN_HEADER = "asyncq-unknown"
 #: Our own name of one sending of a chord's body: a body that is sent again under another name has started before.
 DISPATCH_HEADER = "asyncq-dispatch"
 
+#: Our own note on the message of a task that was lost with its worker: what it has failed with, as JSON.
+LOST_HEADER = "asyncq-lost"
+
 #: What brokers and workers note on a message about its way so far. None of it belongs on the next attempt's message:
 #: RabbitMQ would see a cycle in `x-death` and drop the message.
 TRANSPORT_HEADERS = frozenset(
     {
         "redelivered", "x-death", "x-first-death-exchange", "x-first-death-queue", "x-first-death-reason",
         "x-last-death-exchange", "x-last-death-queue", "x-last-death-reason", "x-delivery-count", DEAD_HEADER,
-        UNKNOWN_HEADER,
+        UNKNOWN_HEADER, LOST_HEADER,
     }
 )  # fmt: skip
 
@@ -81,6 +84,7 @@ class TaskHeaders(Struct):
     compression: str | None = None
     redelivered: bool | None = None
     dispatch: str | None = msgspec.field(default=None, name=DISPATCH_HEADER)
+    lost: str | None = msgspec.field(default=None, name=LOST_HEADER)
 
 
 def read_headers(found: Mapping[str, Any]) -> TaskHeaders:
@@ -136,6 +140,7 @@ def _read_leniently(found: Mapping[str, Any]) -> TaskHeaders:
         compression=_text(found, "compression"),
         redelivered=found.get("redelivered") is True,
         dispatch=_note(found, DISPATCH_HEADER),
+        lost=_note(found, LOST_HEADER),
     )
 
 

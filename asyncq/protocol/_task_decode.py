@@ -297,4 +297,5 @@ def _to_message(headers: TaskHeaders, call: _Call, properties: Properties, body:
         compression=body.compression,
         protocol=protocol,
         dispatch=headers.dispatch,
+        lost=headers.lost,
     )

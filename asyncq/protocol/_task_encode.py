@@ -11,12 +11,16 @@ from msgspec.structs import replace
 from asyncq.errors import EncodeError
 from asyncq.protocol._compression import compress
 from asyncq.protocol._envelope import decode_envelope
-from asyncq.protocol._headers import PROTOCOL_HEADERS, TRANSPORT_HEADERS, fault_of_names
+from asyncq.protocol._headers import LOST_HEADER, PROTOCOL_HEADERS, TRANSPORT_HEADERS, fault_of_names
+from asyncq.protocol._json import dumps
 from asyncq.protocol._repr import shape_of_args, shape_of_kwargs
 from asyncq.protocol._serializers import JSON, PICKLE, serializer_named
 from asyncq.protocol._task_decode import custom_headers
 from asyncq.protocol._times import format_time
 from asyncq.protocol._types import DEFAULT_LIMITS, Limits, Properties, TaskMessage, WireMessage
+
+#: When a task that was lost expired, for those who don't know the note that says so.
+_LONG_AGO = "1970-01-01T00:00:00+00:00"
 
 #: What an envelope takes besides the body (which is in base64 there), with reprs at their longest.
 _ROOM_FOR_HEADERS = 8192
@@ -123,6 +127,21 @@ def rescheduled(
         return _anew(content, replace(message, eta=eta), limits)
     wire = decode_envelope(content, limits=limits) if isinstance(content, bytes) else content
     return replace(wire, headers={**wire.headers, "eta": format_time(eta)})
+
+
+def lost_of(
+    content: bytes | WireMessage, described: Mapping[str, Any], *, limits: Limits = DEFAULT_LIMITS
+) -> WireMessage:
+    """The message that tells of a task which was lost with its worker: who receives it ends it by the exception that
+    is `described`, as `describe_exception` does it.
+
+    To whoever doesn't know this note it says that the task has expired, so that nobody runs it. Protocol 2 alone.
+    Raises DecodeError.
+    """
+    wire = decode_envelope(content, limits=limits) if isinstance(content, bytes) else content
+    headers = {name: value for name, value in wire.headers.items() if name not in TRANSPORT_HEADERS}
+    headers |= {LOST_HEADER: dumps(described).decode(), "expires": _LONG_AGO, "eta": None}
+    return replace(wire, headers=headers, properties=replace(wire.properties, expiration=None))
 
 
 def _anew(content: bytes | WireMessage, message: TaskMessage, limits: Limits) -> WireMessage:

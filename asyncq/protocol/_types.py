@@ -107,6 +107,8 @@ class TaskMessage(Struct, kw_only=True):
     protocol: int = 2
     #: Names one sending of a chord's body; None for every other message.
     dispatch: str | None = None
+    #: It ran, and was lost with its worker: what it has failed with, as `describe_exception` has it, in JSON.
+    lost: str | None = None
 
 
 class ResultRecord(Struct, kw_only=True):

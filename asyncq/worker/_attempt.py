@@ -55,6 +55,7 @@ class Attempt:
         "children",
         "delivery",
         "ended",
+        "has_will",
         "ignore_result",
         "interrupted",
         "lost",
@@ -105,6 +106,8 @@ class Attempt:
         self.slot = 0
         #: Early ack: the message is gone from the broker.
         self.acknowledged = False
+        #: Its message is kept, for whoever cleans up after this worker.
+        self.has_will = False
         #: It has an outcome.
         self.ended = False
         #: The worker has cancelled it, because it stops.

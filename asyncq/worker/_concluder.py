@@ -72,6 +72,7 @@ class Concluder:
         self._maintenance = hold.maintenance
         self._claims = coordinated.claims
         self._files = coordinated.files
+        self._wills = coordinated.wills
         self._flow = flow
         self._backoff = Backoff(setup.environment.random)
         self._flights = flights
@@ -137,6 +138,8 @@ class Concluder:
             await self._files.end([c for c in conclusions if not (id(c) in refused or _is_lost(c))])
         if refused:
             conclusions = [conclusion for conclusion in conclusions if id(conclusion) not in refused]
+        if self._wills is not None:
+            await self._wills.void(conclusions)
         if linked:
             conclusions = await self._close(conclusions, linked)
         self._settle(conclusions)

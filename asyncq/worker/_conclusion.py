@@ -27,6 +27,7 @@ from asyncq.driver import (
 )
 from asyncq.errors import (
     ConfigurationError,
+    DecodeError,
     InvalidArguments,
     MaxRetriesExceededError,
     NotRegistered,
@@ -37,7 +38,15 @@ from asyncq.errors import (
     TimeLimitExceeded,
     WorkerLostError,
 )
-from asyncq.protocol import TaskMessage, dead_letter, decode_task, describe_exception, retry_of
+from asyncq.protocol import (
+    ExceptionRegistry,
+    TaskMessage,
+    dead_letter,
+    decode_task,
+    describe_exception,
+    loads,
+    retry_of,
+)
 from asyncq.worker._attempt import Attempt
 from asyncq.worker._continuation import Continuation
 from asyncq.worker._outcome import (
@@ -61,6 +70,9 @@ from asyncq.worker._setup import WorkerSetup
 from asyncq.worker._strangers import put_off
 
 logger = logging.getLogger(__name__)
+
+#: Revives what others have put down: exceptions of Python and of asyncq.
+_REGISTRY = ExceptionRegistry()
 
 
 class ChordEnd(Struct, kw_only=True, eq=False):
@@ -317,6 +329,15 @@ class Judge:
         dead = self.bury(delivery, reason)
         sequel = self._sequel_of_failure(message, error, None, store=not ignore)
         return Conclusion(attempt=None, state="UNKNOWN", sequel=sequel, record=record, settlement=dead, error=error)
+
+    def lost_before(self, attempt: Attempt) -> Conclusion:
+        """The end of a task that a worker had acknowledged, and was lost with. Its message says what that counts as."""
+        try:
+            described = loads((attempt.message.lost or "").encode(), limits=self._setup.limits)
+        except DecodeError:
+            described = None
+        error = _REGISTRY.revive(described, traceback=None)
+        return self._failure(attempt, error, settlement=Ack(attempt.delivery))
 
     def _again(self, attempt: Attempt, *, due: float | None, retries: int) -> Publication:
         eta = None if due is None else datetime.fromtimestamp(due, UTC)

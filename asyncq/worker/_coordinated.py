@@ -11,6 +11,7 @@ from asyncq.worker._case_files import CaseFiles
 from asyncq.worker._claims import Claims
 from asyncq.worker._dispatches import Dispatches
 from asyncq.worker._flow import Flow
+from asyncq.worker._last_wills import LastWills
 from asyncq.worker._revoker import Revoker
 from asyncq.worker._setup import WorkerSetup
 
@@ -22,6 +23,7 @@ class Coordinated(Struct, frozen=True, eq=False):
     files: CaseFiles | None = None
     revoker: Revoker | None = None
     dispatches: Dispatches | None = None
+    wills: LastWills | None = None
 
 
 def coordinate(setup: WorkerSetup, coordination: Coordination | None, flow: Flow, *, node: str) -> Coordinated:
@@ -29,12 +31,14 @@ def coordinate(setup: WorkerSetup, coordination: Coordination | None, flow: Flow
     if coordination is None:
         return Coordinated()
     clock, dice = setup.environment.clock, setup.environment.random
-    files = None
-    if setup.broker.capabilities.shared:  # messages that die with their process leave nobody to suspect
+    files = wills = None
+    if setup.broker.capabilities.shared:  # messages that die with their process leave nobody to suspect, nor to tell
         files = CaseFiles(coordination, Backoff(dice), clock, node=node)
+        wills = LastWills(coordination)
     return Coordinated(
         claims=Claims(coordination, flow, dice),
         files=files,
         revoker=Revoker(Revocations(coordination), flow, dice),
         dispatches=Dispatches(coordination, clock, dice),
+        wills=wills,
     )

@@ -89,6 +89,8 @@ class Executor:
         self._claims = coordinated.claims
         self._files = coordinated.files
         self._dispatches = coordinated.dispatches
+        #: Opened by those who read the flight table.
+        self._wills = None if flights is None else coordinated.wills
         self._clock = setup.environment.clock
         self._running: dict[Attempt, asyncio.Task[None]] = {}
         self._kill_grace = setup.kill_grace
@@ -215,6 +217,8 @@ class Executor:
         if self._files is not None and attempt.suspicion is not None:
             await self._files.begin(attempt)
         if not program.acks_late:
+            if self._wills is not None:
+                await self._wills.write(attempt)
             # From the acknowledgement on the table alone knows of it, however long it takes to store STARTED.
             self._enter(attempt, self._clock.monotonic())
             await self._acknowledge(attempt)

@@ -134,6 +134,8 @@ class Receiver:
             conclusion = self._judge.unregistered(delivery, message)
             self._journal.unknown(message.task, delivery, dead=isinstance(conclusion.settlement, Dead))
             self._concluder.put(conclusion)
+        elif message.lost is not None:
+            self._concluder.put(self._judge.lost_before(self._attempt(delivery, message, program)))
         elif message.eta is None and message.expires is None:
             self._look_at(self._attempt(delivery, message, program))
         else:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 import golden
-from asyncq.errors import DecodeError
+from asyncq.errors import DecodeError, WorkerLostError
 from asyncq.protocol import (
     DeadLetter,
     Properties,
@@ -20,7 +20,10 @@ from asyncq.protocol import (
     dead_letter,
     decode_envelope,
     decode_task,
+    describe_exception,
     encode_envelope,
+    loads,
+    lost_of,
     read_dead_letter,
     replay_of,
     rescheduled,
@@ -28,6 +31,35 @@ from asyncq.protocol import (
 )
 
 _ETA = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+# -- a loss ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["task_default", "task_gzip", "task_headers", "task_countdown"])
+def test_what_is_lost_is_the_message_as_it_came_and_says_of_what(name: str) -> None:
+    [raw] = golden.redis_envelopes(name)
+    before, described = decode_envelope(raw), describe_exception(WorkerLostError("gone"))
+
+    after = lost_of(raw, described)
+
+    message = decode_task(after)
+    assert message.lost is not None
+    assert loads(message.lost.encode()) == described
+    # Whoever doesn't look at that finds it expired, and not to be waited for.
+    assert (message.expires, message.eta) == (datetime.fromtimestamp(0, UTC), None)
+    expected = decode_task(raw)
+    # A broker would drop it at its expiry.
+    expected.properties = replace(expected.properties, expiration=None)
+    assert replace(message, lost=None, expires=expected.expires, eta=expected.eta) == expected
+    assert after.body == before.body
+
+
+def test_what_follows_a_lost_message_says_nothing_of_the_loss() -> None:
+    [raw] = golden.redis_envelopes("task_default")
+    lost = lost_of(raw, describe_exception(WorkerLostError("gone")))
+
+    assert decode_task(retry_of(lost, decode_task(lost), eta=None, retries=1)).lost is None
 
 
 # -- the next attempt ----------------------------------------------------------------------------------------

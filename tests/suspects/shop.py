@@ -121,9 +121,14 @@ def raises_awkwardly() -> None:
 
 
 @queue.task(acks_late=False)
-async def early(ctx: Context) -> None:
+async def early(ctx: Context, pause: float = 3600.0) -> None:
     ledger.write("START", ctx.task_id)
-    await asyncio.sleep(3600)
+    await asyncio.sleep(pause)
+
+
+@queue.task
+async def is_told(task_id: str) -> None:
+    ledger.write("TOLD", task_id)
 
 
 @queue.task
