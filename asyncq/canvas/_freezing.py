@@ -9,7 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from asyncq.canvas._chaining import steps_of
-from asyncq.canvas._linking import Document, documents, with_callbacks, with_errbacks
+from asyncq.canvas._linking import Document
 from asyncq.canvas._nodes import ChainNode, ChordNode, GroupNode, Node, TaskNode
 
 __all__ = ["Freezer", "Place", "result_id", "size_of"]
@@ -72,13 +72,13 @@ class Freezer:
             yield frozen
 
     def _chain(self, node: ChainNode, place: Place) -> ChainNode:
+        """Its links stay its own until it is sent: Celery's workers look for them there when a header has failed."""
         options = dict(node.options)
-        callbacks, errbacks = documents(options.pop("link", None)), documents(options.pop("link_error", None))
         last = place.of_chain(options)
-        steps = [with_errbacks(step, errbacks) for step in steps_of(node.tasks)]
+        steps = steps_of(node.tasks)
         frozen = [self.freeze(step) for step in steps[:-1]]
         if steps:
-            frozen.append(self.freeze(with_callbacks(steps[-1], callbacks), last))
+            frozen.append(self.freeze(steps[-1], last))
             options["task_id"] = result_id(frozen[-1])
         return replace(node, tasks=frozen, options=options)
 

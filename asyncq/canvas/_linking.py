@@ -84,14 +84,20 @@ def with_callbacks(node: Node, callbacks: Sequence[Document]) -> Node:
 
 
 def with_errbacks(node: Node, errbacks: Sequence[Document]) -> Node:
-    """A copy that calls these when it has failed: of a group each member, of a chord its body."""
+    """A copy that calls these when it has failed: of a group each member, of a chord its body.
+
+    As with Celery chords in a chord's header call them, too; members that are made as they are sent don't.
+    """
     if not errbacks:
         return node
     match node:
         case GroupNode():
             return replace(node, tasks=[with_errbacks(each, errbacks) for each in node.tasks])
         case ChordNode() if node.body is not None:
-            return replace(node, body=with_errbacks(node.body, errbacks))
+            members = node.header.tasks
+            if isinstance(members, list):
+                members = [with_errbacks(each, errbacks) if isinstance(each, ChordNode) else each for each in members]
+            return replace(node, header=replace(node.header, tasks=members), body=with_errbacks(node.body, errbacks))
         case _:
             return _with_links(node, "link_error", errbacks)
 

@@ -21,7 +21,7 @@ from asyncq.canvas._linking import (
     with_callbacks,
     with_errbacks,
 )
-from asyncq.canvas._nodes import ChainNode, ChordNode, GroupNode, Node, TaskNode
+from asyncq.canvas._nodes import ChainNode, ChordNode, GroupNode, Node, TaskNode, read_node
 from asyncq.canvas._results import ResultTree, members_of
 
 __all__ = ["Opening", "Planner", "Sending", "Step"]
@@ -107,6 +107,12 @@ class Planner:
                 yield self._sending(node, args, options, chain)
             case ChainNode():
                 yield from self._plan_chain(node, args, options, chain)
+            case GroupNode() if chain:
+                # Celery's clients leave a body that is a group so, and its workers run what follows it by each member.
+                *rest, step = chain
+                body = read_node(step)
+                chord = ChordNode(header=node, body=body, options={"task_id": node.options["task_id"]})
+                yield from self._plan_chord(chord, body, args, options, rest)
             case GroupNode():
                 yield from self._plan_group(node, args, options, chain)
             case ChordNode():
@@ -152,7 +158,7 @@ class Planner:
     ) -> Iterator[Step]:
         if not node.tasks:
             return
-        first, *rest = node.tasks
+        first, *rest = _linked_steps(node)
         after = chain
         if rest:
             after = [*(chain or ()), *(step.to_dict() for step in reversed(rest))]
@@ -166,7 +172,7 @@ class Planner:
         said = merged(sending_options(node.options), options)
         # Nothing follows a group as a whole: what does has made a chord of it.
         after = None if chain is None else ()
-        members = node.tasks
+        members = _linked_members(node)
         if node.options.get("group_id") is None:  # else it stands in a group, which has numbered its members
             members = self._freezer.members(members, Place(group_id=node.options["task_id"]))
         for member in members:
@@ -241,3 +247,23 @@ class Planner:
         if node.kwargs and isinstance(body, TaskNode):
             body = replace(body, kwargs={**body.kwargs, **node.kwargs})
         return replace(body, options=options)
+
+
+def _linked_steps(node: ChainNode) -> list[Node]:
+    """The steps of a chain that has any, with its links: errbacks belong to each, callbacks to the last one.
+
+    A group there has each of its members call them, as with Celery, unlike a group that is linked by itself.
+    """
+    *before, last = (with_errbacks(step, documents(node.options.get("link_error"))) for step in node.tasks)
+    callbacks = documents(node.options.get("link"))
+    if isinstance(last, GroupNode):
+        return [*before, replace(last, tasks=[with_callbacks(member, callbacks) for member in last.tasks])]
+    return [*before, with_callbacks(last, callbacks)]
+
+
+def _linked_members(node: GroupNode) -> Iterable[Node]:
+    """The members of a group. Links of its own come from a chain of Celery's that ends in it."""
+    callbacks, errbacks = documents(node.options.get("link")), documents(node.options.get("link_error"))
+    if not callbacks and not errbacks:
+        return node.tasks
+    return [with_callbacks(with_errbacks(member, errbacks), callbacks) for member in node.tasks]
