@@ -231,7 +231,7 @@ def _link(message: TaskMessage, links: Links) -> None:
     message.properties.reply_to = links.reply_to or message.properties.reply_to
     message.callbacks = _listed(links.callbacks)
     message.errbacks = _listed(links.errbacks)
-    message.chain = _listed(links.chain)
+    message.chain = links.chain
     message.chord = links.chord
     message.replaced_task_nesting = links.replaced_task_nesting
     message.stamped_headers = _listed(links.stamped_headers)

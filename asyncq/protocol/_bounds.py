@@ -65,7 +65,9 @@ def _brackets(raw: bytes) -> bytes:
     # Escapes go first, so that every quote left opens or closes a string; then all but brackets and quotes; then the
     # strings. Taking out two quotes that stand side by side never changes what is inside a string and what is not, and
     # keeps the split short.
-    quoted = raw.replace(b"\\\\", b"").replace(b'\\"', b"").translate(_ONE_KIND, _OTHER_BYTES)
+    if b"\\" in raw:
+        raw = raw.replace(b"\\\\", b"").replace(b'\\"', b"")
+    quoted = raw.translate(_ONE_KIND, _OTHER_BYTES)
     return b"".join(quoted.replace(b'""', b"").split(b'"')[::2])
 
 

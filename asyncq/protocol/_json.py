@@ -14,11 +14,11 @@ from __future__ import annotations
 import base64
 import json
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
 from math import isfinite
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, overload
 
 import msgspec
 
@@ -31,11 +31,49 @@ _T = TypeVar("_T")
 #: Where these bytes are missing, no marker can be.
 MARKER = b"__type__"
 
-_decode_any = msgspec.json.Decoder().decode
-_encode_any = msgspec.json.Encoder().encode
-
 #: Types that JSON has, and msgspec writes as `json` does.
 _ATOMS = frozenset({str, int, bool, type(None)})
+
+
+class RawList(Sequence[Any]):
+    """A list that came in JSON: an item is decoded each time that it is looked at, and encoded as it came.
+
+    Looking raises DecodeError for what can't be read. Where it is encoded it stands as deep as it stood.
+    """
+
+    __slots__ = ("raw",)
+
+    def __init__(self, raw: Sequence[msgspec.Raw]) -> None:
+        self.raw = raw
+
+    def __len__(self) -> int:
+        return len(self.raw)
+
+    @overload
+    def __getitem__(self, index: int) -> Any: ...
+    @overload
+    def __getitem__(self, index: slice) -> RawList: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        return RawList(self.raw[index]) if isinstance(index, slice) else loads(bytes(self.raw[index]))
+
+    def __eq__(self, other: object) -> bool:
+        return list(self) == (list(other) if isinstance(other, RawList) else other)
+
+    __hash__ = None  # type: ignore[assignment] # a list's
+
+    def __repr__(self) -> str:
+        return repr(list(self))
+
+
+def _raw_items(value: object) -> Sequence[msgspec.Raw]:
+    """For msgspec, which asks about every type that it doesn't know."""
+    if isinstance(value, RawList):
+        return value.raw
+    raise NotImplementedError
+
+
+_decode_any = msgspec.json.Decoder().decode
+_encode_any = msgspec.json.Encoder(enc_hook=_raw_items).encode
 
 
 def dumps(value: object, *, limits: Limits = DEFAULT_LIMITS) -> bytes:
@@ -161,7 +199,7 @@ def _is_plain(value: object, depth: int) -> bool:
             if not (type(item) in _ATOMS or _is_plain(item, depth - 1)):
                 return False
         return True
-    return False
+    return kind is RawList
 
 
 def _encode(value: object) -> bytes:
@@ -270,6 +308,7 @@ _encoders: dict[type, tuple[str | None, Callable[[Any], object]]] = {
     Decimal: ("decimal", str),
     uuid.UUID: ("uuid", _encode_uuid),
     bytes: (None, _encode_bytes),
+    RawList: (None, list),
 }
 _decoders: dict[str, Callable[[Any], object]] = {
     "datetime": datetime.fromisoformat,

@@ -6,7 +6,8 @@ path, in which msgspec checks every field; anything else takes the lenient one, 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
+from operator import itemgetter
 from typing import Any, TypeAlias, TypeGuard, cast
 
 import msgspec
@@ -24,7 +25,7 @@ from asyncq.protocol._headers import (
     fault_of_names,
     read_headers,
 )
-from asyncq.protocol._json import MARKER
+from asyncq.protocol._json import MARKER, RawList
 from asyncq.protocol._serializers import JSON, Serializer, serializer_for
 from asyncq.protocol._times import parse_time
 from asyncq.protocol._types import DEFAULT_LIMITS, Limits, Properties, TaskMessage, WireMessage
@@ -44,16 +45,28 @@ class _Links(Struct, gc=False):
 
     callbacks: list[_Signature] | None = None
     errbacks: list[_Signature] | None = None
-    chain: list[_Signature] | None = None
+    chain: Sequence[_Signature] | None = None
+    chord: _Signature | None = None
+
+
+class _JsonLinks(Struct, gc=False):
+    """The same in JSON, as it is decoded."""
+
+    callbacks: list[_Signature] | None = None
+    errbacks: list[_Signature] | None = None
+    chain: list[msgspec.Raw] | None = None
     chord: _Signature | None = None
 
 
 #: args and kwargs, of the user's types, and the links.
-_Call: TypeAlias = tuple[list[Any], dict[str, Any], _Links | None]
+_Call: TypeAlias = tuple[list[Any], dict[str, Any], _Links]
 
 _NO_LINKS = _Links()
 
-_decode_call = msgspec.json.Decoder(_Call).decode
+_first_byte: Callable[[memoryview], int] = itemgetter(0)
+_BRACE = {ord("{")}
+
+_decode_call = msgspec.json.Decoder(tuple[list[Any], dict[str, Any], _JsonLinks | None]).decode
 
 
 class _Body(Struct):
@@ -157,15 +170,30 @@ def _typed_call(raw: bytes, limits: Limits) -> _Call | None:
     if MARKER in raw or json_excess(raw, limits):
         return None
     try:
-        call = _decode_call(raw)
+        args, kwargs, links = _decode_call(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-    links = call[2]
-    if links is not None:
-        for found in (links.callbacks, links.errbacks, links.chain):
-            if found is not None and len(found) > limits.max_links:
-                return None
-    return call
+    if links is None:
+        return args, kwargs, _NO_LINKS
+    for found in (links.callbacks, links.errbacks, links.chain):
+        if found is not None and len(found) > limits.max_links:
+            return None
+    chain: Sequence[_Signature] | None = None
+    if links.chain is not None:
+        if not _are_objects(links.chain, raw):
+            return None
+        chain = RawList(links.chain)
+    return args, kwargs, _Links(links.callbacks, links.errbacks, chain, links.chord)
+
+
+def _are_objects(values: Sequence[msgspec.Raw], document: bytes) -> bool:
+    """Whether values that msgspec has skipped in a document can be objects. Names and strings it has not looked at."""
+    try:
+        if not document.isascii():
+            document.decode()
+    except UnicodeDecodeError:
+        return False
+    return set(map(_first_byte, map(memoryview, values))) <= _BRACE
 
 
 def _checked_call(value: object, limits: Limits) -> _Call:
@@ -261,8 +289,6 @@ def _to_message(headers: TaskHeaders, call: _Call, properties: Properties, body:
     if task is None or task_id is None or fault is not None:
         raise DecodeError(fault)
     args, kwargs, links = call
-    if links is None:
-        links = _NO_LINKS
     time_limit, soft_time_limit = headers.timelimit or (None, None)
     return TaskMessage(
         task=task,

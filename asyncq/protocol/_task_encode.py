@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,9 +12,9 @@ from asyncq.errors import EncodeError
 from asyncq.protocol._compression import compress
 from asyncq.protocol._envelope import decode_envelope
 from asyncq.protocol._headers import LOST_HEADER, PROTOCOL_HEADERS, TRANSPORT_HEADERS, fault_of_names
-from asyncq.protocol._json import dumps
+from asyncq.protocol._json import RawList, dumps
 from asyncq.protocol._repr import shape_of_args, shape_of_kwargs
-from asyncq.protocol._serializers import JSON, PICKLE, serializer_named
+from asyncq.protocol._serializers import JSON, PICKLE, Serializer, serializer_named
 from asyncq.protocol._task_decode import custom_headers
 from asyncq.protocol._times import format_time
 from asyncq.protocol._types import DEFAULT_LIMITS, Limits, Properties, TaskMessage, WireMessage
@@ -48,7 +48,7 @@ def encode_task(
     links = {
         "callbacks": message.callbacks,
         "errbacks": message.errbacks,
-        "chain": message.chain,
+        "chain": _chain_of(message, serializer),
         "chord": message.chord,
     }
     body = serializer.encode([message.args, message.kwargs, links], limits)
@@ -149,6 +149,13 @@ def _anew(content: bytes | WireMessage, message: TaskMessage, limits: Limits) ->
     if message.serializer == PICKLE.name:
         message = replace(message, serializer="json")
     return encode_task(message, headers=custom_headers(content, limits=limits), limits=limits)
+
+
+def _chain_of(message: TaskMessage, serializer: Serializer) -> Sequence[dict[str, Any]] | None:  # as it came
+    chain = message.chain
+    if chain is None or (serializer is JSON and isinstance(chain, RawList)):
+        return chain
+    return list(chain)
 
 
 def _headers(message: TaskMessage) -> dict[str, Any]:

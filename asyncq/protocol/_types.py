@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -95,7 +96,7 @@ class TaskMessage(Struct, kw_only=True):
     #: Linked signatures; `chain` is in reverse order, its last element is the next step.
     callbacks: list[dict[str, Any]] | None = None
     errbacks: list[dict[str, Any]] | None = None
-    chain: list[dict[str, Any]] | None = None
+    chain: Sequence[dict[str, Any]] | None = None
     chord: dict[str, Any] | None = None
     properties: Properties = field(default_factory=Properties)
     #: The transport (or a dead worker's rescue) says that somebody may have begun this before.

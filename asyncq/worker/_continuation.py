@@ -28,7 +28,7 @@ from asyncq.canvas import (
     result_of,
 )
 from asyncq.driver import ChordOpening, ChordPart, Joining
-from asyncq.errors import ChordError, ConfigurationError, EncodeError, ProtocolError, SignatureError
+from asyncq.errors import ChordError, ConfigurationError, DecodeError, EncodeError, ProtocolError, SignatureError
 from asyncq.protocol import (
     DISPATCH_HEADER,
     ExceptionRegistry,
@@ -74,15 +74,14 @@ class Continuation:
     def after_success(self, message: TaskMessage, value: Any, sequel: Sequel | None = None) -> Sequel:
         """Callbacks, the next step of the chain, a chord's part; after what is in `sequel` already.
 
-        Raises EncodeError, SignatureError, ConfigurationError: then the task has failed.
+        Raises EncodeError, DecodeError, SignatureError, ConfigurationError: then the task has failed.
         """
         sequel, planner = sequel or Sequel(), self._planner(message)
         if message.callbacks:
             for node in _callback_nodes(message.callbacks):
                 self._add(sequel, planner, node, [value])
         if message.chain:
-            *rest, step = message.chain
-            self._add(sequel, planner, read_node(step), [value], chain=rest)
+            self._add(sequel, planner, read_node(message.chain[-1]), [value], chain=message.chain[:-1])
         sequel.parts = self._parts(message, "SUCCESS", value)
         return sequel
 
@@ -220,7 +219,7 @@ class Continuation:
         try:
             for step in later_steps(message.chain):
                 self._fail(sequel, step, described, text, store=store)
-        except SignatureError as error:
+        except (SignatureError, DecodeError) as error:
             logger.error("What follows %s[%s] can't be read: %s", message.task, message.id, error)  # noqa: TRY400 - its text says it all
 
     def _fail(

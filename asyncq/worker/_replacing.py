@@ -15,7 +15,10 @@ from asyncq.protocol import TaskMessage
 
 
 def in_place_of(message: TaskMessage, node: Node) -> tuple[Node, list[Document] | None]:
-    """The signature as it is to be sent, and what comes after it, in reverse order. Raises SignatureError."""
+    """The signature as it is to be sent, and what comes after it, in reverse order.
+
+    Raises SignatureError, DecodeError.
+    """
     if node.options.get("chord") is not None:
         raise SignatureError("what is a chord's member already can't take a task's place")
     if isinstance(node, ChainNode | GroupNode) and not node.tasks:

@@ -17,7 +17,7 @@ from asyncq.protocol import TaskMessage
 
 
 def later_steps(chain: Sequence[Document] | None) -> Iterator[TaskMessage]:
-    """The steps after a task, the next one first. Raises SignatureError."""
+    """The steps after a task, the next one first. Raises SignatureError, DecodeError."""
     for document in reversed(chain or ()):
         yield from stand_ins(read_node(document))
 

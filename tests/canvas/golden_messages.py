@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import golden
-from asyncq.protocol import TaskMessage, decode_task
+from asyncq.protocol import TaskMessage, WireMessage, decode_task
 
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
@@ -18,7 +18,14 @@ _FIELDS = (
 
 
 def captured(name: str) -> TaskMessage:
-    return decode_task(golden.amqp_message(golden.load("amqp", name)))
+    return read(golden.amqp_message(golden.load("amqp", name)))
+
+
+def read(wire: WireMessage) -> TaskMessage:
+    """With a chain that can be compared part by part, and changed."""
+    message = decode_task(wire)
+    message.chain = None if message.chain is None else list(message.chain)
+    return message
 
 
 def family(name: str) -> list[TaskMessage]:

@@ -13,8 +13,8 @@ from asyncq._call import call_of
 from asyncq._clock import system_environment
 from asyncq._producer import Producer
 from asyncq.canvas import Planner, Sending, Step, read_node
-from asyncq.protocol import TaskMessage, WireMessage, decode_task
-from canvas.golden_messages import Renaming, captured, family, signatures_in
+from asyncq.protocol import TaskMessage, WireMessage
+from canvas.golden_messages import Renaming, captured, family, read, signatures_in
 
 app = AsyncQ("proj", broker="memory://")
 producer = Producer(app.settings, system_environment())
@@ -94,7 +94,7 @@ def expected(name: str) -> list[TaskMessage]:
 def messages_of(steps: Sequence[Step]) -> list[TaskMessage]:
     calls = [call_of(step, lambda _: None) for step in steps if isinstance(step, Sending)]
     published = [producer.prepare(call).publication.message for call in calls]
-    return [decode_task(each) for each in published if isinstance(each, WireMessage)]
+    return [read(each) for each in published if isinstance(each, WireMessage)]
 
 
 def sent_by_a_client(signature: Signature[Any]) -> list[TaskMessage]:

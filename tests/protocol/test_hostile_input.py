@@ -50,6 +50,8 @@ def _check(decode: Callable[[], object]) -> None:
     refusal: DecodeError | None = None
     try:
         value = decode()
+        if isinstance(value, TaskMessage) and value.chain is not None:
+            value.chain = list(value.chain)  # decoded when they are looked at
     except DecodeError as exc:
         refusal = exc
     else:
