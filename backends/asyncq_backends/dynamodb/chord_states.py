@@ -81,7 +81,7 @@ class ChordStates:
         if saved:
             changes.append("#saved = :saved")
             values[":saved"] = {"BOOL": True}
-        return await self._change(opening.group_id, changes, values, _OPEN, expires=(opening.expires,))
+        return await self._change(opening.group_id, changes, values, _OPEN, harmless=True, expires=(opening.expires,))
 
     async def grow(self, group_id: str, by: int, expires: float | None) -> ChordState | None:
         """None as for `open`."""
@@ -92,7 +92,7 @@ class ChordStates:
     async def set_size(self, group_id: str, size: int) -> ChordState | None:
         """Of a chord whose header somebody else has saved."""
         values: Item = {":size": {"N": str(size)}, ":saved": {"BOOL": True}}
-        return await self._change(group_id, ["#size = :size", "#saved = :saved"], values, _OPEN)
+        return await self._change(group_id, ["#size = :size", "#saved = :saved"], values, _OPEN, harmless=True)
 
     async def claim(self, group_id: str, token: str, lease: float) -> ChordState | None:
         """None where somebody else has the claim, or it is closed."""
@@ -103,7 +103,8 @@ class ChordStates:
     async def renew(self, claim: ChordClaim, lease: float) -> ChordState | None:
         """None where somebody else has the claim, or it is closed."""
         values: Item = {":token": {"S": claim.token}, ":until": _number(self._clock.wall() + lease)}
-        return await self._change(claim.group_id, ["#until = :until"], values, f"{_OPEN} AND #token = :token")
+        condition = f"{_OPEN} AND #token = :token"
+        return await self._change(claim.group_id, ["#until = :until"], values, condition, harmless=True)
 
     async def close(self, claim: ChordClaim, remembered: float) -> ChordState | None:
         """The state as it was before; None where somebody else has the claim. May be called again."""
@@ -113,6 +114,7 @@ class ChordStates:
             ["#closed = :closed"],
             values,
             f"{_ALIVE} AND #token = :token",
+            harmless=True,
             expires=(remembered,),
             returned="ALL_OLD",
         )
@@ -183,6 +185,7 @@ class ChordStates:
         values: Item,
         condition: str,
         *,
+        harmless: bool = False,
         expires: tuple[float | None] | None = None,
         returned: str = "ALL_NEW",
     ) -> ChordState | None:
@@ -193,6 +196,7 @@ class ChordStates:
         try:
             answer: dict[str, Any] = await self._link.call(
                 "update_item",
+                harmless=harmless,
                 TableName=self._table,
                 Key=self._key(group_id),
                 UpdateExpression=update,

@@ -185,7 +185,8 @@ class DynamoChords:
         if before is None:
             return
         await self._counting.delete_counts(claim.group_id)
-        if before.expires >= FOR_EVER:  # others are deleted by DynamoDB, which takes nothing for it
+        # Others are deleted by DynamoDB, which takes nothing for it. Of what was closed before nobody knows.
+        if before.expires >= FOR_EVER or before.closed:
             await self._counting.delete_members(claim.group_id)
         await self._states.unlist(claim.group_id)
 

@@ -34,7 +34,7 @@ _MOST_CONNECTIONS = 200
 #: Seconds that the making of a client may take, credentials included.
 _MAKING = 15.0
 
-#: Seconds: pauses while AWS says that too much is asked. They grow twofold, with full jitter.
+#: Seconds: pauses while AWS says that too much is asked, or fails. They grow twofold, with full jitter.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 3.0
 
 
@@ -42,7 +42,8 @@ class AwsLink:
     """One service for one account. Belongs to the event loop that first awaits it.
 
     A call has one deadline; the making of the client, before the first, has its own. It is repeated only where the
-    service says that it did nothing (throttling), or where the caller says that repeating does no harm.
+    service says that it did nothing (throttling), or, when the service or the connection fails, where the caller says
+    that repeating does no harm.
     """
 
     def __init__(
@@ -86,7 +87,8 @@ class AwsLink:
                     return await self._attempt(client, method, parameters)
             except ClientError as error:
                 refusal = Refusal.of(error)
-                if not refusal.throttled or asyncio.get_running_loop().time() + pause > deadline:
+                again_later = refusal.throttled or (harmless and refusal.status >= 500)
+                if not again_later or asyncio.get_running_loop().time() + pause > deadline:
                     raise refusal from error
             except (BotoCoreError, HttpError, OSError, TimeoutError) as error:
                 # A server closes idle connections: the request that met it was never read.
