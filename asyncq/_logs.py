@@ -12,6 +12,12 @@ import sys
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TextIO
 
+#: Characters of a word that a line of text shows: SQS's delivery tags have hundreds.
+_MOST_SHOWN = 60
+
+#: They say each request as it is, with session tokens and messages in it, to whoever asks for DEBUG.
+_TOO_FRANK = ("aiobotocore", "botocore")
+
 #: What every record carries; whatever else it has came by `extra`.
 _STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -33,6 +39,8 @@ def configure_logging(
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(level.upper())
+    for name in _TOO_FRANK:
+        logging.getLogger(name).setLevel(max(root.level, logging.INFO))
 
 
 class LogSettings(NamedTuple):
@@ -111,4 +119,6 @@ def _short(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.3g}" if abs(value) < 1 else f"{value:.2f}"
     text = str(value)
-    return repr(text) if " " in text or not text else text
+    if " " in text or not text:
+        return repr(text)
+    return text if len(text) <= _MOST_SHOWN else f"{text[:12]}…{text[-12:]}"

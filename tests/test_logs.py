@@ -26,7 +26,14 @@ def failure() -> Any:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.123456, "0.123"), (12.3456, "12.35"), ("two words", "'two words'"), (7, "7"), ("a-b", "a-b")],
+    [
+        (0.123456, "0.123"),
+        (12.3456, "12.35"),
+        ("two words", "'two words'"),
+        (7, "7"),
+        ("a-b", "a-b"),
+        (f"AQEB{'x' * 180}9bC=", "AQEBxxxxxxxx…xxxxxxxx9bC="),
+    ],
 )
 def test_text_shows_the_fields_behind_the_message(value: object, text: str) -> None:
     line = TextFormatter().format(record("Task %s", "done", field=value))

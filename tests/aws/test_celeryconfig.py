@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import boto3
 import pytest
 
 from asyncq import AsyncQ
 from aws.moto_server import MotoServer
+from cli.kit import Shell
 
 CELERYCONFIG = """
 import os
@@ -45,6 +47,7 @@ def team(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moto: MotoServer) -> I
         "POLLING_INTERVAL": "0.1",
         "WAIT_TIME": "1",
         "AWS_ENDPOINT_URL": moto.endpoint,
+        "AWS_SESSION_TOKEN": "to+ken",
     }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
@@ -71,3 +74,36 @@ async def test_it_loads_unchanged_and_a_worker_serves_a_queue_of_its_own_making(
     assert attributes["VisibilityTimeout"] == "3600"
     assert attributes["ApproximateNumberOfMessages"] == attributes["ApproximateNumberOfMessagesNotVisible"] == "0"
     sqs.close()
+
+
+SHOP = """
+from pathlib import Path
+
+from asyncq import AsyncQ
+
+queue = AsyncQ("hoge", default_queue="shell")
+queue.config_from_object("hoge_celeryconfig")
+
+
+@queue.task(name="hoge.write")
+async def write(name: str) -> None:
+    Path(name).touch()
+"""
+
+
+@pytest.mark.usefixtures("team")
+async def test_nothing_that_the_commands_say_has_a_secret_in_it(tmp_path: Path) -> None:
+    shell = Shell(tmp_path)
+    shell.write("hoge_shop.py", SHOP)
+    app = "hoge_shop:queue"
+    said = [
+        await shell.run("send", app, "hoge.write", "written"),
+        await shell.run("worker", app, "--burst", "--processes", "1", "--loglevel", "debug"),
+        await shell.run("check", app),
+    ]
+    assert [finished.code for finished in said] == [0, 0, 0]
+    assert (tmp_path / "written").exists()
+    text = "".join(finished.out + finished.err for finished in said)
+    for secret in ("AKIA+EXAMPLE", "se/cr+et=", "to+ken"):
+        assert secret not in text
+        assert quote(secret, safe="") not in text
