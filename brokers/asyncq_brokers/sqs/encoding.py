@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from binascii import Error as Base64Error
 from binascii import a2b_base64, b2a_base64
@@ -87,9 +88,10 @@ def due_date(message: Entry) -> float | None:
     """The UNIX time that such an attribute says; None where there is none that can be read."""
     attribute = cast("Entry", message.get("MessageAttributes", {})).get(NOT_BEFORE, {})
     try:
-        return float(attribute["StringValue"])
+        date = float(attribute["StringValue"])
     except (KeyError, TypeError, ValueError):
         return None
+    return date if math.isfinite(date) else None  # anybody who may send writes what he likes there
 
 
 def read_eta(value: object) -> float | None:

@@ -1,0 +1,46 @@
+"""How the SQS broker takes messages: what strangers write, more queues than room, and who lets go of what."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, cast
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asyncq._clock import system_environment
+from asyncq_brokers.sqs.deliveries import Deliveries
+from asyncq_brokers.sqs.queues import KnownQueue
+from aws.kit import consuming, numbers, opened, publish, take, task
+from aws.strict_sqs import StrictSqs
+
+# -- what strangers write --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("date", ["inf", "-inf", "nan", "1e400", "soon", ""])
+async def test_a_date_that_is_none_hides_nothing_and_stops_nobody(strict: StrictSqs, date: str) -> None:
+    """Whoever may send can write this attribute; what he wrote is his, and the others' messages come with it."""
+    async with opened(strict) as broker, consuming(broker, "q") as consumer:
+        await publish(broker, "q", task(1), task(2))
+        odd, _ = strict.queues["q"].messages
+        odd.attributes = {"asyncq.not_before": {"DataType": "String", "StringValue": date}}
+        odd.received, odd.first_received = 1, 1.0  # how often it came is reckoned with the date
+        assert numbers(await take(consumer, 2)) == [1, 2]
+
+
+@given(
+    body=st.text() | st.builds(lambda eta: json.dumps({"headers": {"eta": eta}}), st.text() | st.datetimes().map(str)),
+    date=st.text() | st.floats().map(repr),
+)
+@settings(max_examples=150, deadline=None)
+def test_whatever_stands_in_a_message_it_is_a_delivery(body: str, date: str) -> None:
+    message = {
+        "Body": body,
+        "ReceiptHandle": "m1#1",
+        "Attributes": {"ApproximateReceiveCount": "3", "ApproximateFirstReceiveTimestamp": "1700000000000"},
+        "MessageAttributes": {"asyncq.not_before": {"DataType": "String", "StringValue": date}},
+    }
+    queue = KnownQueue("q", "https://sqs/1/q", cast("Any", None), fifo=False)  # no server is asked
+    held, _ = Deliveries(system_environment(), 60).read(queue, message, asked_at=0.0, counted=0.0)
+    assert 1 <= (held.delivery.count or 0) <= 3
