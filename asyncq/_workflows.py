@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from itertools import chain as joined
 from itertools import islice
 from typing import Any, Generic, Literal, TypeVar, cast, overload
 
-from msgspec.structs import replace
-
 from asyncq._canvas_sending import CanvasSender
 from asyncq._combining import chained, grouped
 from asyncq._signature import Group, Signature, Step
-from asyncq.canvas import ChordNode, GroupNode, Node
+from asyncq.canvas import ChordNode, ChordPolicy, GroupNode
 
 __all__ = ["ChordHeader", "chain", "chord", "group"]
 
@@ -24,9 +22,6 @@ R = TypeVar("R")
 S = TypeVar("S")
 
 # `Any` below: steps and members of whatever types, where there are more of them than overloads.
-
-#: The header of a chord's body that says what to do about members that failed.
-CHORD_HEADER = "asyncq-chord"
 
 
 @overload
@@ -91,7 +86,7 @@ def group(*members: Any) -> Any:
 class ChordHeader(Generic[R]):
     """A chord without its body: `chord(header)(body)`, or `chord(header) | body`."""
 
-    def __init__(self, header: Group[R], policy: Mapping[str, Any] | None) -> None:
+    def __init__(self, header: Group[R], policy: ChordPolicy | None) -> None:
         self._header = header
         self._policy = policy
 
@@ -99,8 +94,8 @@ class ChordHeader(Generic[R]):
         """The chord, which is not sent yet."""
         (signature,) = _each([body])
         header = cast("GroupNode", self._header.node)  # a group's is never another one
-        node = _with_policy(signature.node, self._policy)
-        return Signature(ChordNode(header=header, body=node), _sender([self._header, signature]))
+        node = ChordNode(header=header, body=signature.node, policy=self._policy)
+        return Signature(node, _sender([self._header, signature]))
 
     def __or__(self, body: Step[list[R], S] | Signature[S]) -> Signature[S]:
         return self(body)
@@ -152,24 +147,16 @@ def chord(
     return waiting if body is None else waiting(body)
 
 
-def _policy(on_error: str, threshold: float | None) -> dict[str, Any] | None:
+def _policy(on_error: str, threshold: float | None) -> ChordPolicy | None:
     if on_error not in {"fail", "collect"}:
         raise ValueError(f'on_error is "fail" or "collect", not {on_error!r}')
     if threshold is None:
-        return None if on_error == "fail" else {"on_error": on_error}
+        return None if on_error == "fail" else ChordPolicy(on_error=on_error)
     if on_error == "fail":
         raise ValueError('a threshold needs on_error="collect"')
     if not (0 < threshold < 1 or (threshold >= 1 and threshold == int(threshold))):
         raise ValueError(f"threshold is a number of members from 1 on, or a share below 1, not {threshold}")
-    return {"on_error": on_error, "threshold": threshold if threshold < 1 else int(threshold)}
-
-
-def _with_policy(body: Node, policy: Mapping[str, Any] | None) -> Node:
-    if policy is None:
-        return body
-    own: Mapping[str, Any] = body.options.get("headers") or {}
-    headers = {**own, CHORD_HEADER: dict(policy)}
-    return replace(body, options={**body.options, "headers": headers})
+    return ChordPolicy(on_error=on_error, threshold=threshold if threshold < 1 else int(threshold))
 
 
 def _each(given: Any) -> Iterator[Signature[Any]]:

@@ -10,11 +10,13 @@ from asyncq.canvas._freezing import result_id, size_of
 from asyncq.canvas._linking import Document, Links, documents, with_callbacks, with_errbacks
 from asyncq.canvas._nodes import ChainNode, ChordNode, GroupNode, Node, TaskNode, read_node
 from asyncq.canvas._planning import Opening, Planner, Sending, Step
+from asyncq.canvas._policies import ChordPolicy, split_policy
 from asyncq.canvas._results import ResultTree, child_of, members_of, result_of
 
 __all__ = [
     "ChainNode",
     "ChordNode",
+    "ChordPolicy",
     "Document",
     "GroupNode",
     "Links",
@@ -33,6 +35,7 @@ __all__ = [
     "result_id",
     "result_of",
     "size_of",
+    "split_policy",
     "unchained",
     "with_callbacks",
     "with_errbacks",

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, TypeAlias, cast
 
 from msgspec import Struct, field
 
+from asyncq.canvas._policies import ChordPolicy, split_policy, with_policy
 from asyncq.errors import SignatureError
 
 __all__ = ["ChainNode", "ChordNode", "GroupNode", "Node", "TaskNode", "read_node"]
@@ -70,6 +71,8 @@ class ChordNode(Struct, kw_only=True):
     kwargs: dict[str, Any] = field(default_factory=dict[str, Any])
     options: dict[str, Any] = field(default_factory=dict[str, Any])
     immutable: bool = False
+    #: What becomes of it when members have failed; None is Celery's: it fails.
+    policy: ChordPolicy | None = None
     #: Its name in messages.
     task: ClassVar[str] = _CHORD
 
@@ -79,7 +82,7 @@ class ChordNode(Struct, kw_only=True):
         kwargs = {
             "kwargs": self.kwargs,
             "header": header if self.header.options else header["kwargs"]["tasks"],
-            "body": None if self.body is None else self.body.to_dict(),
+            "body": None if self.body is None else with_policy(self.body.to_dict(), self.policy),
         }
         return _document(self.task, self.args, kwargs, self, "chord")
 
@@ -129,10 +132,13 @@ def _read_chord(given: Mapping[str, Any]) -> ChordNode:
         group = _read_group(cast("Mapping[str, Any]", header))
     else:
         group = GroupNode(tasks=_tasks(given, "header", _CHORD))
-    body = kwargs.get("body")
+    body, policy = kwargs.get("body"), None
+    if isinstance(body, Mapping):
+        body, policy = split_policy(cast("Mapping[str, Any]", body))
     return ChordNode(
         header=group,
         body=None if body is None else read_node(body),
+        policy=policy,
         args=_list(given, "args", _CHORD),
         kwargs=_object(kwargs, "kwargs", _CHORD),
         **_common(given, _CHORD),

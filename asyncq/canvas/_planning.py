@@ -22,6 +22,7 @@ from asyncq.canvas._linking import (
     with_errbacks,
 )
 from asyncq.canvas._nodes import ChainNode, ChordNode, GroupNode, Node, TaskNode, read_node
+from asyncq.canvas._policies import with_policy
 from asyncq.canvas._results import ResultTree, members_of
 
 __all__ = ["Opening", "Planner", "Sending", "Step"]
@@ -193,7 +194,8 @@ class Planner:
         body = self._body(node, self._freezer.freeze(body, Place(group_id=group_id)), without_date, chain)
         offered = [] if node.immutable else [*args, *node.args, *node.header.args]
         how = merged(sending_options(node.header.options), said)
-        members = self._freezer.members(node.header.tasks, Place(group_id=group_id, chord=body.to_dict()))
+        completed = with_policy(body.to_dict(), node.policy)
+        members = self._freezer.members(node.header.tasks, Place(group_id=group_id, chord=completed))
         if self._saves_headers or isinstance(node.header.tasks, list):
             members = list(members)
         opened = self._opened_first if self._saves_headers else self._opened_last

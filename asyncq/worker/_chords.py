@@ -14,10 +14,9 @@ from typing import Any, TypeVar, cast
 
 import anyio
 import msgspec
-from msgspec import Struct
 from msgspec.structs import replace
 
-from asyncq.canvas import Document
+from asyncq.canvas import ChordPolicy, split_policy
 from asyncq.driver import CLAIM_WHILE_SENDING, ChordClaim, ChordOpening, ChordPart, Chords
 from asyncq.errors import (
     BackendConnectionError,
@@ -41,32 +40,11 @@ logger = logging.getLogger("asyncq.worker")
 
 T = TypeVar("T")
 
-#: The policy of a chord, among the headers of its body: {"on_error": "fail" or "collect", "threshold": number}.
-POLICY_HEADER = "asyncq-chord"
-
 #: Seconds between two looks for overdue chords, on average.
 INTERVAL = 10.0
 
 #: Overdue chords that are taken at a time, and chords whose parts are read side by side.
 _MOST_OVERDUE, _SIDE_BY_SIDE = 100, 16
-
-
-class Policy(Struct, frozen=True, kw_only=True):
-    """What becomes of the body when a header task has failed."""
-
-    #: `fail`, as Celery; `collect`: the body gets the failure in place of a value.
-    on_error: str = "fail"
-    #: As `collect`, if so many have succeeded (a whole number), or such a share of them (a fraction).
-    threshold: int | float | None = None
-
-    @property
-    def fails_at_once(self) -> bool:
-        return self.on_error == "fail" and self.threshold is None
-
-    def is_met(self, succeeded: int, total: int) -> bool:
-        if self.threshold is None:
-            return True
-        return succeeded >= (self.threshold if isinstance(self.threshold, int) else self.threshold * total)
 
 
 class _HeaderFailed(Exception):
@@ -189,7 +167,8 @@ class ChordKeeper:
 
     async def _results(self, end: ChordEnd) -> list[Any]:
         """What the body is called with. Raises _HeaderFailed."""
-        policy = _policy_of({} if end.completion is None else end.completion.body)
+        _, policy = split_policy({} if end.completion is None else end.completion.body)
+        policy = policy or ChordPolicy()
         results: list[Any] = []
         first: Part | None = None
         failed, read_until = 0, self._clock.monotonic() + self._setup.chord_claim / 3
@@ -242,17 +221,6 @@ class ChordKeeper:
 
 def _conclusion(end: ChordEnd, sequel: Sequel) -> Conclusion:
     return Conclusion(attempt=None, state="CHORD", sequel=sequel, chord=end)
-
-
-def _policy_of(body: Document) -> Policy:
-    """What its sender wants; Celery's where he wants nothing, or nothing that could be meant."""
-    found: object = body
-    for name in ("options", "headers", POLICY_HEADER):
-        found = cast("Mapping[str, object]", found).get(name) if isinstance(found, Mapping) else None
-    try:
-        return Policy() if found is None else msgspec.convert(found, Policy)
-    except msgspec.ValidationError:
-        return Policy()
 
 
 def _dependency(part: Part) -> _HeaderFailed:

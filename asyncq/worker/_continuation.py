@@ -26,6 +26,7 @@ from asyncq.canvas import (
     child_of,
     read_node,
     result_of,
+    split_policy,
 )
 from asyncq.driver import ChordOpening, ChordPart, Joining
 from asyncq.errors import ChordError, ConfigurationError, DecodeError, EncodeError, ProtocolError, SignatureError
@@ -118,7 +119,8 @@ class Continuation:
     def after_header(self, completion: Completion, results: Sequence[Any], *, dispatch: str) -> Sequel:
         """The body, with the results of the header. Raises as `after_success`."""
         sequel = Sequel()
-        node = read_node(completion.body)
+        body, _ = split_policy(completion.body)
+        node = read_node(body)
         planner = self._planner_of(completion, dispatch)
         self._add(sequel, planner, node, [list(results)], headers={DISPATCH_HEADER: dispatch})
         return sequel
