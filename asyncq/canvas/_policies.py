@@ -34,7 +34,8 @@ class ChordPolicy(Struct, frozen=True, kw_only=True, omit_defaults=True):
     def is_met(self, succeeded: int, total: int) -> bool:
         if self.threshold is None:
             return True
-        return succeeded >= (self.threshold if isinstance(self.threshold, int) else self.threshold * total)
+        # Rounded, since 0.07 * 100 is a little more than 7.
+        return succeeded >= (self.threshold if isinstance(self.threshold, int) else round(self.threshold * total, 9))
 
 
 def with_policy(body: dict[str, Any], policy: ChordPolicy | None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from asyncq import AsyncQ, ChordError, Context, Signature, chain, chord, group
-from asyncq.canvas import ChordNode, read_node
+from asyncq.canvas import ChordNode, ChordPolicy, read_node
 from waiting import PATIENCE
 
 
@@ -90,3 +90,12 @@ def test_each_of_nested_chords_keeps_its_own(queue: AsyncQ) -> None:
     assert isinstance(read.body, ChordNode)
     assert [each.policy and each.policy.threshold for each in (read, read.body)] == [0.5, 2]
     assert "headers" not in read.body.options
+
+
+def test_a_share_is_met_by_just_so_many() -> None:
+    """0.07 of 100 is a little more than 7 in floating point."""
+    for total in (10, 20, 50, 100, 1000):
+        for succeeded in range(1, total):
+            policy = ChordPolicy(on_error="collect", threshold=succeeded / total)
+            assert policy.is_met(succeeded, total)
+            assert not policy.is_met(succeeded - 1, total)
