@@ -18,6 +18,7 @@ The kit, in the order in which a row meets it:
 * `proxy`: stands between workers, clients and a server, and does what networks do.
 * `perils`: tasks that kill, block, devour. `clock`: a wall clock for workers that a test sets.
 * `app`: the tasks. A row that needs another one adds it to `declare_tasks`; `run_on_record` puts its runs on record.
+* `workflows`: chords and chains in place of single tasks, and whether each body was sent once, with the right results.
 * `ledger`, `checker`: what really happened, and what is wrong with it. `trace`: in which order a Redis saw it; `wire`:
   the same from what passes between workers and a RabbitMQ.
 * `aftermath`: what became of the tasks of a process that was killed, and how soon.

@@ -15,6 +15,7 @@ from zlib import crc32
 from msgspec import Struct
 
 from asyncq import AsyncQ, Context, Retry
+from asyncq.protocol import DISPATCH_HEADER
 from chaos.gauges import descriptors
 from chaos.ledger import Ledger
 
@@ -106,6 +107,24 @@ def declare_tasks(app: AsyncQ, ledger: Ledger) -> None:
         with run_on_record(ledger, ctx, pause, body):
             await asyncio.sleep(pause)
             ledger.write("EFFECT", ctx.task_id)
+
+    @app.task(name="chaos.step")
+    async def step(ctx: Context, before: str, pause: float) -> str:
+        """A chain's: tells what the one before has given it."""
+        with run_on_record(ledger, ctx, pause) as value:
+            ledger.write("GIVEN", ctx.task_id, f"0 {before}")
+            await asyncio.sleep(pause)
+        return value
+
+    @app.task(name="chaos.gather")
+    async def gather(ctx: Context, values: list[str], pause: float) -> str:
+        """A chord's body: tells what the header has given it, and which sending of it this is."""
+        with run_on_record(ledger, ctx, pause) as value:
+            ledger.write("SENDING", ctx.task_id, checksum(ctx.headers[DISPATCH_HEADER]))
+            for place, each in enumerate(values):
+                ledger.write("GIVEN", ctx.task_id, f"{place} {each}")
+            await asyncio.sleep(pause)
+        return value
 
     @app.task(name="chaos.census")
     async def census() -> tuple[int, int, int]:

@@ -12,6 +12,8 @@ NACK     the send raised: fate unknown                class of the error
 START    a task's first line                          checksum of the arguments as they came
 EFFECT   its one side effect
 END      its last line, however it got there          outcome; of a success the value as well
+GIVEN    a task gets what another has returned        place among several, and value
+SENDING  a chord's body has begun                     checksum of the name of its sending
 PERIL    a task that is up to something begins        its name
 STORED   a reader saw a final result                  state and value
 FAULT    a fault begins, ends                         `on <what>`, `off <what>`
