@@ -7,7 +7,7 @@ The facts are Celery 5.7's and kombu 5.7's, and those of the other programs that
 from asyncq.protocol._dead import DeadLetter, dead_letter, read_dead_letter, replay_of
 from asyncq.protocol._envelope import decode_envelope, encode_envelope
 from asyncq.protocol._exceptions import ExceptionRegistry, describe_exception
-from asyncq.protocol._headers import DISPATCH_HEADER, UNKNOWN_HEADER
+from asyncq.protocol._headers import DISPATCH_HEADER, UNKNOWN_HEADER, fault_of_names
 from asyncq.protocol._json import dumps, loads, register_json_type
 from asyncq.protocol._parts import Part, SavedGroup, decode_group, decode_part, encode_group, encode_part
 from asyncq.protocol._repr import shape_of_args, shape_of_kwargs
@@ -43,6 +43,7 @@ __all__ = [
     "encode_envelope",
     "encode_result",
     "encode_task",
+    "fault_of_names",
     "loads",
     "lost_of",
     "read_dead_letter",

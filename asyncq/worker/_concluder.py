@@ -101,7 +101,7 @@ class Concluder:
             conclusion = self._conclude(item)
             if conclusion is not None:
                 conclusions.append(conclusion)
-        await self._act(conclusions)
+        await self._act_apart(conclusions)
         dropped, self._dropped = self._dropped, []
         if dropped and self._files is not None:
             await self._files.withdraw(dropped)
@@ -120,6 +120,39 @@ class Concluder:
         except Exception as error:  # a hostile __repr__, a fault of ours: this one fails, the batch goes on
             logger.exception("The outcome of %s could not be concluded", attempt)
             return self._judge.give_up(attempt, error)
+
+    async def _act_apart(self, conclusions: Sequence[Conclusion]) -> None:
+        """Act on them; where a driver raises what it never should, that costs the one it is about, and no worker.
+
+        To find that one, the others are acted on again: as after a crash, which repeats work and loses none.
+        """
+        try:
+            await self._act(conclusions)
+        except Exception as error:  # noqa: BLE001 - logged there
+            if len(conclusions) == 1:
+                await self._salvage(conclusions[0], error)
+                return
+            for conclusion in conclusions:
+                await self._act_apart([conclusion])
+
+    async def _salvage(self, conclusion: Conclusion, error: Exception) -> None:
+        name, chord = conclusion.attempt or "a chord or a stranger", conclusion.chord
+        logger.error("What follows from %s can't be done", name, exc_info=error)
+        if chord is not None and self._chords is not None:
+            remains = [
+                self._chords.refused(chord, error),
+                Conclusion(attempt=None, state="CHORD", chord=chord, sequel=Sequel()),
+            ]
+        else:
+            remains = self._judge.salvage(conclusion, error)
+        for each in remains:
+            try:
+                await self._act([each])
+            except Exception:
+                logger.exception("Nor can what is left of it be done")
+            else:
+                return
+        self._settle(remains[-1:])
 
     async def _act(self, conclusions: Sequence[Conclusion]) -> None:
         linked = [c for c in conclusions if c.sequel is not None]
@@ -281,7 +314,7 @@ class Concluder:
         if parts and self._chords is not None:
             ends = await self._chords.hand_in(parts)
             if ends:
-                await self._act(ends)
+                await self._act_apart(ends)
         refusals = await self._open([(c, each) for c, s in _sequels(linked) for each in s.errback_openings])
         messages = [(c, each) for c, s in _sequels(linked) for each in s.errback_messages]
         for first in range(0, len(messages), _MOST_AT_ONCE):

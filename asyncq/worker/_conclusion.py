@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from asyncq._definition import TaskOptions
 from asyncq._suspicion import Suspicion
@@ -149,9 +150,25 @@ class Judge:
             return self._failure(attempt, error)
         except Exception:
             logger.exception("Not even the failure of %s could be recorded", attempt)
-        reason = f"its outcome could not be recorded: {type(error).__name__}"
-        settlement = None if attempt.acknowledged else self.bury(attempt.delivery, reason)
-        return Conclusion(attempt=attempt, state="FAILURE", settlement=settlement, error=error)
+        return self._buried(attempt, error, f"its outcome could not be recorded: {type(error).__name__}")
+
+    def salvage(self, conclusion: Conclusion, error: Exception) -> list[Conclusion]:
+        """What may still be done for a task that can't be concluded as it should, the better first.
+
+        Its failure, and nothing of what follows from that; and, where not even that can be stored, the dead letters.
+        """
+        attempt, reason = conclusion.attempt, f"what follows from it could not be done: {type(error).__name__}"
+        if attempt is None:
+            delivery = None if conclusion.settlement is None else conclusion.settlement.delivery
+            letter = None if delivery is None else self.bury(delivery, reason)
+            return [Conclusion(attempt=None, state=conclusion.state, settlement=letter, error=error)]
+        buried = self._buried(attempt, error, reason)
+        failed = (
+            conclusion
+            if conclusion.state == "FAILURE"
+            else self._final(attempt, "FAILURE", describe_exception(error), text=traceback_text(error))
+        )
+        return [replace(buried, record=failed.record), buried]
 
     # -- one outcome each ------------------------------------------------------------------------------------
 
@@ -305,6 +322,11 @@ class Judge:
             settlement=settlement or _ack(attempt),
             error=error,
         )
+
+    def _buried(self, attempt: Attempt, error: Exception, reason: str) -> Conclusion:
+        """Nothing but the dead letters."""
+        letter = None if attempt.acknowledged else self.bury(attempt.delivery, reason)
+        return Conclusion(attempt=attempt, state="FAILURE", settlement=letter, error=error)
 
     def unregistered(self, delivery: Delivery, message: TaskMessage) -> Conclusion:
         """No task of that name here: others may know it, or this worker after the next deploy.

@@ -6,14 +6,20 @@ A failed task takes with it the later steps of its chain, a chord whose header h
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from asyncq._chain_rest import CHAIN_REST
 from asyncq.canvas import ChainNode, ChordNode, Document, GroupNode, Node, TaskNode, read_node
-from asyncq.protocol import TaskMessage
+from asyncq.protocol import TaskMessage, fault_of_names
+
+logger = logging.getLogger("asyncq.worker")
 
 # `Any` below: options of a signature, which anybody may have written.
+
+#: No place in a header: messages have none beyond either.
+_NO_INDEX = 2**31
 
 
 def later_steps(chain: Sequence[Document] | None) -> Iterator[TaskMessage]:
@@ -55,17 +61,24 @@ def _stand_in(
     task: str, options: Mapping[str, Any], errbacks: Sequence[Document], node: TaskNode | None = None
 ) -> Iterator[TaskMessage]:
     task_id, group, index, chord = (options.get(name) for name in ("task_id", "group_id", "group_index", "chord"))
-    if isinstance(task_id, str):
-        yield TaskMessage(
-            task=task,
-            id=task_id,
-            args=[] if node is None else node.args,
-            kwargs={} if node is None else node.kwargs,
-            group=group if isinstance(group, str) else None,
-            group_index=index if isinstance(index, int) else None,
-            chord=cast("Document", chord) if isinstance(chord, dict) else None,
-            errbacks=list(errbacks),
-        )
+    if not isinstance(task_id, str):
+        return
+    message = TaskMessage(
+        task=task,
+        id=task_id,
+        args=[] if node is None else node.args,
+        kwargs={} if node is None else node.kwargs,
+        group=group if isinstance(group, str) else None,
+        group_index=index if isinstance(index, int) and 0 <= index < _NO_INDEX else None,
+        chord=cast("Document", chord) if isinstance(chord, dict) else None,
+        errbacks=list(errbacks),
+    )
+    # No message of it was ever decoded: what its names may be, nobody has made sure of, and stores make keys of them.
+    fault = fault_of_names(message)
+    if fault is None:
+        yield message
+    else:
+        logger.error("Something that will not run can't be failed, for nothing can be kept under its name: %s", fault)
 
 
 def _documents(found: object) -> list[Document]:

@@ -79,7 +79,15 @@ def declare(queue: AsyncQ) -> SimpleNamespace:
         await told.put(f"{request.task} {type(exc).__name__}")
 
     return SimpleNamespace(
-        add=add, total=total, listed=listed, fail=fail, twice=twice, grow=grow, on_error=on_error, told=told
+        queue=queue,
+        add=add,
+        total=total,
+        listed=listed,
+        fail=fail,
+        twice=twice,
+        grow=grow,
+        on_error=on_error,
+        told=told,
     )
 
 
@@ -113,3 +121,18 @@ async def test_a_chain_whose_rest_is_kept_apart(shop: Any) -> None:
     assert await (await chain(steps).send()).get() == 60
     with pytest.raises(ValueError, match="5"):
         await (await chain([shop.fail.s(5), *steps[1:]]).send()).get()
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [{"task_id": "\ud800"}, {"task_id": "s", "group_id": "\ud800", "group_index": 0, "chord": {"task": "listed"}}],
+    ids=["id", "group"],
+)
+async def test_a_later_step_with_a_name_that_no_store_takes_harms_nobody_else(shop: Any, odd: dict[str, Any]) -> None:
+    later = [shop.add.s(1).set(task_id="later").to_dict(), {**shop.add.s(1).to_dict(), "options": odd}]
+    failing = shop.queue.signature({**shop.fail.s(7).to_dict(), "options": {"chain": later}})
+    with pytest.raises(ValueError, match="7"):
+        await (await failing.send()).get()
+    with pytest.raises(ValueError, match="7"):
+        await shop.queue.result("later").get()
+    assert await (await shop.add.s(1, 2).send()).get() == 3

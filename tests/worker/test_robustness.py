@@ -102,6 +102,35 @@ async def test_a_result_that_the_backend_refuses_is_a_failure_that_says_so(bench
     assert record.result["exc_message"] == ["no such thing as success"]
 
 
+class Faulty(MemoryBackend):
+    """Raises what no driver may, for one task's success or whenever it comes up."""
+
+    def __init__(self, bench: Bench, *, always: bool) -> None:
+        super().__init__(bench.config)
+        self.odd, self._always = "", always
+
+    async def store(self, results: Sequence[StoredResult]) -> list[bool]:
+        if any(each.task_id == self.odd and (self._always or each.status == "SUCCESS") for each in results):
+            "\ud800".encode()
+        return await super().store(results)
+
+
+@pytest.mark.parametrize("always", [False, True])
+async def test_a_fault_of_a_drivers_costs_the_one_task_that_it_is_about(bench: Bench, always: bool) -> None:
+    bench.task(one)
+    backend = Faulty(bench, always=always)
+    before = [await bench.send("one") for _ in range(3)]
+    backend.odd = await bench.send("one")
+    after = [await bench.send("one") for _ in range(3)]
+    async with bench.worker(backend=backend):
+        for task_id in (*before, *after):
+            assert (await bench.final(task_id)).result == 1
+        await bench.until(lambda depth: depth.dead == 1 and depth.ready == depth.in_flight == 0)
+        assert (await bench.final(await bench.send("one"))).result == 1
+    record = await bench.record(backend.odd)
+    assert (None if record is None else record.result["exc_type"]) == (None if always else "UnicodeEncodeError")
+
+
 async def test_a_stranger_that_cannot_be_put_off_is_not_lost(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     broker = MemoryBroker(bench.config)
 
