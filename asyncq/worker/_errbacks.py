@@ -124,5 +124,15 @@ class ErrbackRunner:
                         abandon_on_cancel=True,
                         limiter=self._threads,
                     )
-        except (Exception, SystemExit, KeyboardInterrupt):  # the user's code: the others are called all the same
+        except GeneratorExit:
+            raise
+        except BaseException as error:  # the user's code: the others are called all the same
+            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+                raise
             logger.exception("The errback %s failed", name, extra={"task": name})
+
+
+def _is_cancelled() -> bool:
+    """Somebody wants this task's end; a cancellation that comes without is one of the user's own tasks or scopes."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0

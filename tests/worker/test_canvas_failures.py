@@ -99,6 +99,34 @@ async def test_errbacks_run_once_at_a_hard_limit(bench: CanvasBench) -> None:
     assert called == ["TimeLimitExceeded"]
 
 
+class Odd(BaseException):
+    """What `except Exception` lets pass."""
+
+
+@pytest.mark.parametrize("raised", [asyncio.CancelledError, Odd])
+async def test_nothing_that_an_errback_raises_costs_the_others_theirs(
+    bench: CanvasBench, raised: type[BaseException]
+) -> None:
+    called: list[str] = []
+
+    async def breaks(request: TaskMessage, exc: Exception, traceback: str) -> None:
+        raise raised  # for example: it has awaited something that was cancelled
+
+    async def told(request: TaskMessage, exc: Exception, traceback: str) -> None:
+        called.append(request.id)
+
+    bench.task(breaks)
+    bench.task(told)
+    errbacks = [sig("breaks").to_dict(), sig("told").to_dict()]
+    async with bench.worker():
+        failed = [await bench.start(sig("fail", link_error=errbacks)) for _ in range(3)]
+        for task_id in failed:
+            await bench.error(task_id)
+        await bench.until(lambda depth: depth.ready == depth.in_flight == 0)
+        assert await bench.value(await bench.start(sig("add", 1, 2))) == 3
+    assert sorted(called) == sorted(failed)
+
+
 async def test_an_errback_that_hangs_holds_nobody_up(bench: CanvasBench) -> None:
     begun = asyncio.Event()
 
