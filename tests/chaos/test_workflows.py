@@ -15,6 +15,7 @@ from asyncq.driver import CLAIM_WHILE_SENDING
 from asyncq.worker._chords import INTERVAL
 from chaos.checker import MOST_SILENCE
 from chaos.places import Places, on
+from chaos.proxy import Proxy
 from chaos.scale import LONG, Scale
 from chaos.trial import BATCH, Figures, Trial
 from chaos.workflows import Workflows
@@ -100,6 +101,29 @@ async def test_f3_the_broker_is_killed_in_the_midst_of_chords(
     again, refused = workflows.again(), trial.ledger.count("NACK")
     figures(report, trial, refused=refused, bodies_again=again.bodies, others_again=again.others)
     workflows.check(report, duplicates=trial.in_flight + refused, overlap=True, silence=_silence(scale))
+
+
+@on(soak=["redis"])
+async def test_f7_the_back_end_is_away_in_the_midst_of_chords(
+    tmp_path: Path, scale: Scale, places: Places, proxy: Proxy, figures: Figures
+) -> None:
+    """F7: for 30 s nobody can store a result, hand in a part or open a chord; the broker is well."""
+    trial = Trial(tmp_path, scale._replace(rate=20, before=0.2, after=0.2), places, backend=proxy.url)
+    workflows = Workflows(trial, places, rate=scale.rate)
+    async with trial:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(workflows.send_chords(scale.times(200), _size(scale, 50, 15)))
+            await asyncio.sleep(_pause(scale))
+            async with trial.fault("no back end"):
+                proxy.refuse()
+                proxy.reset()
+                await trial.endure()
+                proxy.heal()
+        await workflows.end()
+        report = await trial.finish()
+    again, refused = workflows.again(), trial.ledger.count("NACK")
+    figures(report, trial, refused=refused, bodies_again=again.bodies, others_again=again.others)
+    workflows.check(report, duplicates=refused, overlap=True, silence=_silence(scale))
 
 
 @on("redis", soak=["sqlite", "rabbit"])
