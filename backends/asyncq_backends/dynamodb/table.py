@@ -57,7 +57,7 @@ class Table(Struct, frozen=True, kw_only=True):
         except Refusal as refusal:
             if refusal.code == "ResourceNotFoundException":
                 return None
-            raise link.translated(refusal) from refusal
+            raise link.translated(refusal, starting=True) from refusal
         return str(answer["Table"]["TableStatus"])
 
     async def _create(self, link: AwsLink) -> None:
@@ -79,7 +79,7 @@ class Table(Struct, frozen=True, kw_only=True):
                 return
             if refusal.denied:
                 self._refuse(refusal, link)
-            raise link.translated(refusal) from refusal
+            raise link.translated(refusal, starting=True) from refusal
 
     async def _set_expiry(self, link: AwsLink, *, enabled: bool, own: bool) -> None:
         try:
@@ -94,7 +94,7 @@ class Table(Struct, frozen=True, kw_only=True):
             )
         except Refusal as refusal:
             if not own and not refusal.denied:
-                raise link.translated(refusal) from refusal
+                raise link.translated(refusal, starting=True) from refusal
             # The table serves without; what has expired is never shown, it only stays there and costs its room.
             logger.warning("Expired items stay in the table %s: %s", self.name, refusal)
 

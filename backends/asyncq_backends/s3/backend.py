@@ -82,7 +82,7 @@ class S3Backend:
         except Refusal as refusal:
             if refusal.code in _MISSING:
                 raise ConfigurationError(f"there is no bucket {self._options.bucket!r}: create it") from refusal
-            raise self._link.translated(refusal) from refusal
+            raise self._link.translated(refusal, starting=True) from refusal
 
     async def close(self) -> None:
         await self._reader.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Collection, Mapping, Sequence
 
 from asyncq.driver import (
@@ -17,6 +18,7 @@ from asyncq.driver import (
     Role,
     Stored,
 )
+from asyncq.errors import ConfigurationError
 from asyncq_brokers._clients.aws import BROKER_ERRORS, Account, AwsLink, Finisher, allow, arn
 from asyncq_brokers._parcels import dead_queue
 
@@ -29,6 +31,8 @@ from .publishing import Publisher
 from .queues import Queues
 
 __all__ = ["SqsBroker"]
+
+logger = logging.getLogger(__name__)
 
 
 class SqsBroker:
@@ -82,6 +86,8 @@ class SqsBroker:
     async def declare(self, queues: Sequence[Queue]) -> None:
         for queue in queues:
             await self._queues.get(queue.name)
+        for queue in queues:
+            await self._declare_dead(queue.name)
 
     async def publish(self, publications: Sequence[Publication]) -> None:
         if publications:
@@ -130,6 +136,15 @@ class SqsBroker:
             names += [dead for name in queues if self._queues.is_defined(dead := dead_queue(name))]
         prefix = self._options.queue_name_prefix
         return [allow(self._account, actions, [arn(self._account, sqs_name(prefix, name)) for name in names])]
+
+    async def _declare_dead(self, name: str) -> None:
+        """The place of dead letters: that it may not be made is to be known when a worker starts, not months later."""
+        dead = dead_queue(name)
+        try:
+            if self._queues.is_defined(dead):
+                await self._queues.get(dead)
+        except ConfigurationError as error:
+            logger.warning("Dead letters of %s have no place, and will come back again and again: %s", name, error)
 
     def _new_link(self, account: Account) -> AwsLink:
         return AwsLink(

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 
 from asyncq.driver import Dead
-from asyncq.errors import BrokerError, EncodeError
+from asyncq.errors import BrokerError, ConfigurationError, EncodeError
 from asyncq_brokers._parcels import dead_queue
 
 from .deliveries import Deliveries, Held
@@ -39,8 +39,14 @@ class Undertaker:
                 continue
             by_queue.setdefault(dead, []).append((held, burial))
         for dead, letters in by_queue.items():
-            finished += await self._write(await self._queues.get(dead), letters)
+            finished += await self._write(await self._place(dead), letters)
         return finished
+
+    async def _place(self, dead: str) -> KnownQueue:
+        try:
+            return await self._queues.get(dead)
+        except ConfigurationError as error:  # the worker was told when it started, and goes on with the rest
+            raise BrokerError(f"dead letters have no place: {error}") from error
 
     async def _write(self, dead: KnownQueue, letters: Sequence[tuple[Held, Dead]]) -> list[Held]:
         parcels = [self._parcel(dead, held, burial, position) for position, (held, burial) in enumerate(letters)]

@@ -9,7 +9,14 @@ from itertools import count
 from msgspec import Struct
 
 from asyncq.driver import Environment, Publication
-from asyncq.errors import BrokerError, ConfigurationError, EncodeError, PublishError
+from asyncq.errors import (
+    BrokerConnectionError,
+    BrokerError,
+    BrokerFull,
+    ConfigurationError,
+    EncodeError,
+    PublishError,
+)
 from asyncq.protocol import Properties, WireMessage, encode_envelope
 from asyncq_brokers._clients.aws import together
 
@@ -56,8 +63,6 @@ class Publisher:
             try:
                 queue = await self._queues.get(name)
             except ConfigurationError as error:
-                if len(by_queue) == 1:
-                    raise
                 failures.update(dict.fromkeys(positions, error))
                 continue
             parcels: list[Parcel] = []
@@ -82,9 +87,14 @@ class Publisher:
 
     async def _send(self, queue: KnownQueue, batch: Sequence[Parcel]) -> dict[int, Exception]:
         entries = [parcel.entry for parcel in batch]
-        refused = await call_batch(
-            queue.link, self._environment, "send_message_batch", queue.url, entries, harmless=False
-        )
+        try:
+            refused = await call_batch(
+                queue.link, self._environment, "send_message_batch", queue.url, entries, harmless=False
+            )
+        except (BrokerConnectionError, BrokerFull):
+            raise
+        except BrokerError as error:
+            return {parcel.position: error for parcel in batch}
         return {
             batch[number].position: BrokerError(f"{queue.url} refuses the message: {failure}")
             for number, failure in refused.items()

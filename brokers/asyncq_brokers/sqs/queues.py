@@ -84,7 +84,10 @@ class Queues:
             if not refusal.denied:
                 raise self.link.translated(refusal) from refusal
         # Policies that were made for Celery allow ListQueues instead, which is how kombu finds them.
-        answer = await self.link.ask("list_queues", harmless=True, QueueNamePrefix=mapped)
+        try:
+            answer = await self.link.call("list_queues", harmless=True, QueueNamePrefix=mapped)
+        except Refusal as refusal:
+            raise self.link.translated(refusal, starting=True) from refusal
         for url in answer.get("QueueUrls", ()):
             if url.rpartition("/")[2] == mapped:
                 return self._remember(KnownQueue(name, url, self.link, is_fifo(mapped)))

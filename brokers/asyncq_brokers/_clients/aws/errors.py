@@ -52,6 +52,18 @@ _BAD_CREDENTIALS = frozenset(
 #: Credentials that were renewed in time on another day: asking again may find new ones.
 _STALE_CREDENTIALS = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired", "InvalidToken"})
 
+#: Calls that IAM has another name for.
+_ACTIONS = {
+    "AssumeRole": "sts:AssumeRole",  # in whatever service's name it is asked
+    "ChangeMessageVisibilityBatch": "sqs:ChangeMessageVisibility",
+    "DeleteMessageBatch": "sqs:DeleteMessage",
+    "SendMessageBatch": "sqs:SendMessage",
+    "DeleteObjects": "s3:DeleteObject",
+    "HeadBucket": "s3:ListBucket",
+    "HeadObject": "s3:GetObject",
+    "TransactWriteItems": "dynamodb:PutItem or dynamodb:UpdateItem",
+}
+
 
 class Refusal(Exception):
     """The service's no to one call, before it is put into asyncq's words."""
@@ -60,7 +72,7 @@ class Refusal(Exception):
         super().__init__(f"{code}: {text}")
         self.code = code
         self.text = text
-        #: As AWS writes it in policies, without the service: `SendMessage`.
+        #: The call, as its API names it: `SendMessageBatch`.
         self.operation = operation
         self.status = status
         #: The whole answer (Any: each error has its own).
@@ -77,6 +89,10 @@ class Refusal(Exception):
         operation: object = cast("Any", error).operation_name  # Any: botocore has no types
         return cls(code, str(found.get("Message", "")), str(operation), status, response)
 
+    def action(self, service: str) -> str:
+        """What IAM calls it: `sqs:SendMessage`, whose policies know no batches."""
+        return _ACTIONS.get(self.operation, f"{service}:{self.operation}")
+
     @property
     def throttled(self) -> bool:
         """Nothing was done, since too much is asked at the moment."""
@@ -87,12 +103,16 @@ class Refusal(Exception):
         """Nothing was done, since these credentials may not."""
         return self.code in _DENIED
 
-    def translated(self, family: ErrorFamily, service: str, address: str) -> AsyncqError:
-        """The driver's error for it."""
+    def translated(self, family: ErrorFamily, service: str, address: str, *, starting: bool = False) -> AsyncqError:
+        """The driver's error for it.
+
+        What is denied is a fault of the settings to whoever starts (`starting`). While work goes on it is a refusal
+        like any other: policies change, and no worker ends because one of its calls is denied.
+        """
         if self.denied:
-            return ConfigurationError(
-                f"{address} denies {service}:{self.operation}: allow that action to this user or role in its IAM policy"
-            )
+            kind = ConfigurationError if starting else family.refused
+            action = self.action(service)
+            return kind(f"{address} denies {action}: allow that action to this user or role in its IAM policy")
         if self.code in _BAD_CREDENTIALS:
             return ConfigurationError(f"{address} refuses our credentials ({self.code})")
         if self.throttled or self.status >= 500 or self.code in _STALE_CREDENTIALS:

@@ -109,9 +109,9 @@ class AwsLink:
         except Refusal as refusal:
             raise self.translated(refusal) from refusal
 
-    def translated(self, refusal: Refusal) -> Exception:
-        """The driver's error for a refusal."""
-        return refusal.translated(self.errors, self.account.service, self.account.address)
+    def translated(self, refusal: Refusal, *, starting: bool = False) -> Exception:
+        """The driver's error for a refusal; see there for `starting`."""
+        return refusal.translated(self.errors, self.account.service, self.account.address, starting=starting)
 
     async def open(self) -> None:
         """Make the client and find credentials; nothing is sent to the service."""

@@ -1,0 +1,90 @@
+"""What AWS denies or takes away while a worker runs: told by its name, and the end of no worker."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from asyncq import AsyncQ
+from asyncq.driver import Ack, Consumer, Dead, Delivery, Park, Publication, Queue
+from asyncq.errors import BrokerError
+from aws.kit import consuming, opened, publish, take, task
+from aws.strict_sqs import StrictSqs
+from waiting import until
+
+# -- denied ----------------------------------------------------------------------------------------------------
+
+
+async def settle_dead(consumer: Consumer, delivery: Delivery) -> None:
+    await consumer.settle([Dead(delivery, task())])
+
+
+async def settle_done(consumer: Consumer, delivery: Delivery) -> None:
+    await consumer.settle([Ack(delivery)])
+
+
+async def settle_parked(consumer: Consumer, delivery: Delivery) -> None:
+    await consumer.settle([Park(delivery, until=0.0)])
+
+
+async def extend(consumer: Consumer, delivery: Delivery) -> None:
+    await consumer.extend([delivery])
+
+
+@pytest.mark.parametrize(
+    ("call", "denied", "action"),
+    [
+        (settle_done, "DeleteMessageBatch", "sqs:DeleteMessage"),
+        (settle_parked, "ChangeMessageVisibilityBatch", "sqs:ChangeMessageVisibility"),
+        (extend, "ChangeMessageVisibilityBatch", "sqs:ChangeMessageVisibility"),
+        (settle_dead, "CreateQueue", "sqs:CreateQueue"),
+        (settle_dead, "SendMessageBatch", "sqs:SendMessage"),
+    ],
+)
+async def test_what_is_denied_at_work_is_a_refusal_that_names_iams_action(
+    strict: StrictSqs, call: Any, denied: str, action: str
+) -> None:
+    """Whoever works catches BrokerError, and goes on; ConfigurationError is for those who start."""
+    async with opened(strict) as broker, consuming(broker, "q") as consumer:
+        await publish(broker, "q", task(1))
+        (delivery,) = await take(consumer, 1)
+        strict.denied = {denied}
+        with pytest.raises(BrokerError, match=rf"{action}\b[^B]"):
+            await call(consumer, delivery)
+        strict.denied = set()
+        await call(consumer, delivery)
+
+
+async def test_a_worker_outlives_what_is_denied_to_it(strict: StrictSqs) -> None:
+    queue = AsyncQ("shop", broker=strict.url, broker_transport_options={"wait_time_seconds": 1})
+    ran: list[int] = []
+
+    @queue.task(name="shop.note")
+    async def note(number: int) -> None:
+        ran.append(number)
+
+    async with queue:
+        await note.send(1)
+        strict.denied = {"CreateQueue", "DeleteMessageBatch"}
+        async with queue.worker() as worker:
+            await until(lambda: ran == [1])
+            async with opened(strict) as other:
+                await other.publish([Publication(message=b"garbage", queue="celery")])
+            await until(lambda: worker.stats.received == 2)
+            await note.send(2)
+            await until(lambda: ran == [1, 2])
+            strict.denied = set()
+
+
+async def test_a_worker_that_starts_is_told_that_dead_letters_have_no_place(
+    strict: StrictSqs, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened(strict) as broker:
+        await publish(broker, "q", task(1))
+        strict.denied = {"CreateQueue"}
+        with caplog.at_level(logging.WARNING):
+            await broker.declare([Queue(name="q")])
+    assert "Dead letters of q have no place" in caplog.text
+    assert "sqs:CreateQueue is denied" in caplog.text
