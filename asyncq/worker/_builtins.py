@@ -19,6 +19,7 @@ from asyncq.errors import BackendError, ChordError, ConfigurationError, NotRegis
 from asyncq.protocol import READY_STATES, ResultRecord, SavedGroup, decode_group, decode_result, dumps
 from asyncq.worker._attempt import Attempt
 from asyncq.worker._continuation import Continuation, dependency_text
+from asyncq.worker._dispatches import dispatch_name
 from asyncq.worker._program import Program
 from asyncq.worker._sequel import Completion, Sequel
 from asyncq.worker._setup import WorkerSetup
@@ -179,7 +180,8 @@ class Builtins:
             error = ChordError(dependency_text(failed.task_id, cause))
             return self._continuation.after_header_failure(completion, error, cause)
         results = group.arrange(iter([record.result for record in records]))
-        return self._continuation.after_header(completion, results, dispatch=self._setup.environment.new_id())
+        dispatch = dispatch_name(group.group_id, self._setup.environment.new_id())
+        return self._continuation.after_header(completion, results, dispatch=dispatch)
 
     async def _records(self, backend: ResultBackend, group: SavedGroup) -> list[ResultRecord] | None:
         """None as long as one of them has not ended."""

@@ -31,6 +31,7 @@ from asyncq.protocol import Part, decode_group, decode_part, describe_exception,
 from asyncq.worker._backoff import Backoff
 from asyncq.worker._conclusion import ChordEnd, Conclusion
 from asyncq.worker._continuation import Continuation, dependency_text
+from asyncq.worker._dispatches import dispatch_name
 from asyncq.worker._sequel import Completion, Sequel
 from asyncq.worker._setup import WorkerSetup
 
@@ -151,7 +152,8 @@ class ChordKeeper:
             await self.confirm(end)
             if end.lost:
                 return None
-            sequel = self._continuation.after_header(completion, results, dispatch=claim.token)
+            dispatch = dispatch_name(claim.group_id, claim.token)
+            sequel = self._continuation.after_header(completion, results, dispatch=dispatch)
         except _HeaderFailed as failed:
             await self.confirm(end)
             return None if end.lost else self._failure(end, str(failed), failed.cause)

@@ -1,8 +1,8 @@
 """Bodies of chords start once, however often they were sent.
 
 Whoever ends a chord may lose the claim while the body is on its way; then another one sends it, too. Each sending has a
-name of its own: the first that starts puts it down, and a message of another name is a second sending. A message of the
-same name is a delivery that comes again, or a retry, and runs.
+name of its own, which begins with the chord's: the first that starts puts it down, and a message of another name for
+the same chord is a second sending. A message of the same name is a delivery that comes again, or a retry, and runs.
 """
 
 from __future__ import annotations
@@ -25,6 +25,11 @@ _TTL = 86400.0
 
 #: Seconds that a body waits for the store that remembers.
 _PATIENCE = 30.0
+
+
+def dispatch_name(group_id: str, token: str) -> str:
+    """The name of the sending of a chord's body under this claim."""
+    return f"{group_id}/{token}"
 
 
 class Dispatches:
@@ -58,9 +63,11 @@ class Dispatches:
                 return first
 
     async def _is_first(self, attempt: Attempt) -> bool:
-        name = (attempt.message.dispatch or "").encode()
-        fact = Fact(key=f"dispatched.{key_of(attempt.message.id)}", value=name, ttl=_TTL)
+        name = attempt.message.dispatch or ""
+        # Bodies of several chords may have one id: the sender's own, or that of a body which a chord has replaced.
+        chord = name.rpartition("/")[0]
+        fact = Fact(key=f"dispatched.{key_of(f'{attempt.message.id}.{chord}')}", value=name.encode(), ttl=_TTL)
         if (await self._coordination.put([fact], if_absent=True))[0]:
             return True
         [started] = await self._coordination.get([fact.key])
-        return started is None or started == name
+        return started is None or started == fact.value

@@ -162,6 +162,36 @@ async def test_what_takes_a_tasks_place_takes_all_that_follows_it(bench: CanvasB
         await linked.wait()
 
 
+@pytest.mark.parametrize(
+    ("node", "value"),
+    [
+        (group(sig("add", 1, 1), sig("add", 2, 2)), [2, 4]),
+        (chord([sig("add", 1, 1), sig("add", 2, 2)], sig("echo")), [[2, 4]]),
+    ],
+)
+async def test_a_body_may_be_replaced_by_a_group_or_a_chord(bench: CanvasBench, node: Node, value: list[Any]) -> None:
+    async def swap(ctx: Context, found: list[int]) -> None:
+        raise ctx.replace(Described(node))
+
+    bench.task(swap)
+    body = await bench.start(chord([sig("add", 1, 1)], sig("swap")))
+    async with bench.worker():
+        assert await bench.value(body) == value
+
+
+async def test_bodies_of_two_chords_may_have_the_same_id(bench: CanvasBench) -> None:
+    ran = asyncio.Queue[list[int]]()
+
+    async def report(found: list[int]) -> None:
+        await ran.put(found)
+
+    bench.task(report)
+    async with bench.worker(), asyncio.timeout(10):
+        for number in (1, 2):
+            await bench.start(chord([sig("add", number, 0)], sig("report", task_id="daily")))
+            assert await ran.get() == [number]
+
+
 @pytest.mark.parametrize("node", [chain(), sig("add", 1, chord=sig("echo").to_dict())])
 async def test_what_cannot_take_a_tasks_place_fails_it(bench: CanvasBench, node: Node) -> None:
     async def swap(ctx: Context) -> None:
