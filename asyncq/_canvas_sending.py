@@ -8,7 +8,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from asyncq._call import Call, call_of
-from asyncq._chain_rest import Pieces, cut, keep_rest
+from asyncq._chain_rest import keep_rest
 from asyncq._chord_opening import chord_opening
 from asyncq._client import Client, Clients, NoBackend
 from asyncq._context import Context, current_context
@@ -20,10 +20,11 @@ from asyncq._result_reader import ResultReader
 from asyncq._settings import Settings
 from asyncq.canvas import (
     ChainNode,
-    Document,
+    Cutter,
     GroupNode,
     Node,
     Opening,
+    Pieces,
     Planner,
     ResultTree,
     Sending,
@@ -32,7 +33,6 @@ from asyncq.canvas import (
     child_of,
     has_chord,
     members_of,
-    read_node,
     result_of,
 )
 from asyncq.driver import ChordOpening, Chords, Joining
@@ -78,13 +78,14 @@ class CanvasSender:
         """Send several, those that are calls of one task in one round trip."""
         if not all(isinstance(node, TaskNode) for node in nodes):
             return [await self.send(node) for node in nodes]
-        planner = await self._planner(self._clients.current(), current_context.get(), None)
+        planner = await self._planner(self._clients.current(), current_context.get())
         return await self.outbox.send_many([call for node in nodes for call in self._calls(planner.plan(node))])
 
     async def _send(self, node: Node, parent: Context | None) -> AsyncResult[Any]:
         client = self._clients.current()
         chords = await self._chords(client, node)
-        planner = await self._planner(client, parent, chords)
+        cutter = self._cutter()
+        planner = await self._planner(client, parent, chords, cutter)
         frozen = planner.freeze(node)
         if isinstance(frozen, TaskNode):
             (call,) = self._calls(planner.plan(frozen))
@@ -97,40 +98,34 @@ class CanvasSender:
             frozen = replace(frozen, tasks=self._noted(frozen.tasks, members))
         else:
             tree = result_of(frozen, ignores=self._ignores)
-        await self._publish(planner.plan(frozen), chords)
+        await self._publish(planner.plan(frozen), chords, cutter)
         if parent is not None:
             parent.children.append(child_of(tree))
         return result_from(tree, self._reader)
 
-    async def _publish(self, steps: Iterator[Step], chords: Chords | None) -> None:
-        """In batches, each behind the openings of the chords that it may complete."""
+    async def _publish(self, steps: Iterator[Step], chords: Chords | None, cutter: Cutter) -> None:
+        """In batches, each behind what it needs: the openings of the chords that it may complete, pieces of chains."""
         openings: list[ChordOpening] = []
         batch: list[Call] = []
-        pieces: Pieces = {}
         for step in steps:
             if isinstance(step, Opening):
                 openings.append(_chord_opening(step, self.outbox.producer.settings))
             else:
-                batch.append(call_of(self._without_rest(step, pieces), self._options_of))
+                batch.append(call_of(step, self._options_of))
             if len(batch) == _MOST_AT_ONCE:
-                await self._flush(openings, batch, pieces, chords)
-                openings, batch, pieces = [], [], {}
-        await self._flush(openings, batch, pieces, chords)
+                await self._flush(openings, batch, cutter.take(), chords)
+                openings, batch = [], []
+        await self._flush(openings, batch, cutter.take(), chords)
 
-    def _without_rest(self, sending: Sending, pieces: Pieces) -> Sending:
-        """The message without what is too long of its chain, which goes to the pieces."""
-        longest = self.outbox.producer.settings.longest_chain
-        if not longest:
-            return sending
-        shorter, rest = cut(sending, longest, self.outbox.producer.new_id, self._queue_of)
-        pieces.update(rest)
-        return shorter
+    def _cutter(self) -> Cutter:
+        producer = self.outbox.producer
+        return Cutter(producer.settings.longest_chain, producer.new_id, self._queue_of)
 
-    def _queue_of(self, step: Document) -> str:
-        """Where the first message of a step goes."""
-        planned = Planner(new_id=self.outbox.producer.new_id).plan(read_node(step))
-        sending = next(each for each in planned if isinstance(each, Sending))
-        return self.outbox.producer.queue_of(call_of(sending, self._options_of))
+    def _queue_of(self, step: Node) -> str | None:
+        """Where the first message of a step goes, if it has any."""
+        planned = Planner(new_id=self.outbox.producer.new_id).plan(step)
+        sending = next((each for each in planned if isinstance(each, Sending)), None)
+        return None if sending is None else self.outbox.producer.queue_of(call_of(sending, self._options_of))
 
     async def _flush(
         self, openings: list[ChordOpening], batch: list[Call], pieces: Pieces, chords: Chords | None
@@ -161,7 +156,9 @@ class CanvasSender:
         """Of what holds no chord."""
         return [call_of(step, self._options_of) for step in steps if isinstance(step, Sending)]
 
-    async def _planner(self, client: Client, parent: Context | None, chords: Chords | None) -> Planner:
+    async def _planner(
+        self, client: Client, parent: Context | None, chords: Chords | None = None, cutter: Cutter | None = None
+    ) -> Planner:
         producer = self.outbox.producer
         return Planner(
             new_id=producer.new_id,
@@ -169,6 +166,7 @@ class CanvasSender:
             parent_id=None if parent is None else parent.task_id,
             root_id=None if parent is None else parent.root_id or parent.task_id,
             saves_headers=chords is not None and chords.saves_headers,
+            cutter=cutter,
         )
 
     async def _chords(self, client: Client, node: Node) -> Chords | None:

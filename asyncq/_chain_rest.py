@@ -1,56 +1,16 @@
-"""The rest of a very long chain, kept apart from its messages.
-
-Each message of a chain holds all steps that come after it, which is quadratic work for the whole. Where a chain is long
-enough, its steps are cut into pieces; each but the first is kept as a fact under a key, and the piece before it ends in
-a step that names the key (`CHAIN_REST`). Celery's workers know no such step.
-"""
+"""The pieces of very long chains, kept apart from their messages."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias, cast
+from collections.abc import Mapping, Sequence
+from typing import cast
 
-from msgspec.structs import replace
-
-from asyncq.canvas import Document, Sending, TaskNode
+from asyncq.canvas import CHAIN_REST, Document
 from asyncq.driver import Coordination, Fact
 from asyncq.errors import DecodeError, SignatureError
 from asyncq.protocol import dumps, loads
 
-__all__ = ["CHAIN_REST", "Pieces", "cut", "keep_rest", "load_rest"]
-
-#: The task that goes on with the next piece. Its arguments by name: `key`, and `last`, the signature of the last step,
-#: so that a failure on the way can be told to those who wait for that.
-CHAIN_REST = "asyncq.chain_rest"
-
-
-#: Steps that are kept, by key; the next one last.
-Pieces: TypeAlias = dict[str, list[Document]]
-
-
-def cut(
-    sending: Sending, longest: int, new_id: Callable[[], str], queue_of: Callable[[Document], str]
-) -> tuple[Sending, Pieces]:
-    """The message of a chain with fewer than `longest` steps behind it, and the rest in pieces.
-
-    `queue_of` says where a step goes: the step that names a piece goes where the first step of that piece does.
-    """
-    steps = list(sending.links.chain or ())
-    if len(steps) <= longest:
-        return sending, {}
-    size = max(1, longest // 2)
-    last, options = steps[0], {"reply_to": sending.links.reply_to}
-    pieces: Pieces = {}
-    behind: list[Document] = []
-    # From the end on, since each piece names the one behind it.
-    while len(steps) > size:
-        begin = len(steps) % size or size
-        piece, steps = [*behind, *steps[:begin]], steps[begin:]
-        key = new_id()
-        pieces[key] = piece
-        place = {**options, "task_id": new_id(), "queue": queue_of(piece[-1])}
-        behind = [TaskNode(task=CHAIN_REST, kwargs={"key": key, "last": last}, options=place).to_dict()]
-    return replace(sending, links=replace(sending.links, chain=[*behind, *steps])), pieces
+__all__ = ["CHAIN_REST", "keep_rest", "load_rest"]
 
 
 async def keep_rest(coordination: Coordination, pieces: Mapping[str, Sequence[Document]], *, ttl: float) -> None:

@@ -41,19 +41,16 @@ def grouped(members: Iterable[Node]) -> GroupNode:
 
 def chained(nodes: Iterable[Node]) -> Node:
     """One after the other. A group that is followed becomes a chord; what follows a chord belongs to its body."""
-    steps: list[Node] = []
-    for part in joined.from_iterable(map(_parts, nodes)):
-        match steps:
-            case [*_, GroupNode() as last]:
-                steps[-1] = ChordNode(header=last, body=_settled(part))
-            case [*_, ChordNode(body=None) as last]:
-                steps[-1] = replace(last, body=_settled(part))
-            case [*_, ChordNode(body=body) as last] if body is not None:
-                steps[-1] = replace(last, body=chained([body, part]))
-            case []:
-                steps.append(part)
-            case _:
-                steps.append(_settled(part))
+    parts = list(joined.from_iterable(map(_parts, nodes)))
+    steps = [*parts[:1], *map(_settled, parts[1:])]
+    for place, step in enumerate(steps[:-1]):
+        if isinstance(step, GroupNode):
+            steps[place:] = [ChordNode(header=step, body=chained(steps[place + 1 :]))]
+            break
+        if isinstance(step, ChordNode):
+            own = [] if step.body is None else [step.body]
+            steps[place:] = [replace(step, body=chained([*own, *steps[place + 1 :]]))]
+            break
     return steps[0] if len(steps) == 1 else ChainNode(tasks=steps)
 
 

@@ -6,6 +6,7 @@ the other for what follows from a task's end.
 """
 
 from asyncq.canvas._chaining import has_chord, unchained
+from asyncq.canvas._cutting import CHAIN_REST, Cutter, Pieces
 from asyncq.canvas._freezing import result_id, size_of
 from asyncq.canvas._linking import Document, Links, documents, with_callbacks, with_errbacks
 from asyncq.canvas._nodes import ChainNode, ChordNode, GroupNode, Node, TaskNode, read_node
@@ -14,14 +15,17 @@ from asyncq.canvas._policies import ChordPolicy, split_policy
 from asyncq.canvas._results import ResultTree, child_of, members_of, result_of
 
 __all__ = [
+    "CHAIN_REST",
     "ChainNode",
     "ChordNode",
     "ChordPolicy",
+    "Cutter",
     "Document",
     "GroupNode",
     "Links",
     "Node",
     "Opening",
+    "Pieces",
     "Planner",
     "ResultTree",
     "Sending",

@@ -8,9 +8,18 @@ from typing import Any, TypeAlias, cast
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from asyncq.canvas._nodes import ChordNode, GroupNode, Node
+from asyncq.canvas._nodes import ChainNode, ChordNode, GroupNode, Node
 
-__all__ = ["Document", "Links", "documents", "merged", "sending_options", "with_callbacks", "with_errbacks"]
+__all__ = [
+    "Document",
+    "Links",
+    "documents",
+    "linked_steps",
+    "merged",
+    "sending_options",
+    "with_callbacks",
+    "with_errbacks",
+]
 
 # `Any` below: arguments, options and documents are the caller's, of whatever type.
 
@@ -100,6 +109,18 @@ def with_errbacks(node: Node, errbacks: Sequence[Document]) -> Node:
             return replace(node, header=replace(node.header, tasks=members), body=with_errbacks(node.body, errbacks))
         case _:
             return _with_links(node, "link_error", errbacks)
+
+
+def linked_steps(node: ChainNode) -> list[Node]:
+    """The steps of a chain that has any, with its links: errbacks belong to each, callbacks to the last one.
+
+    A group there has each of its members call them, as with Celery, unlike a group that is linked by itself.
+    """
+    *before, last = (with_errbacks(step, documents(node.options.get("link_error"))) for step in node.tasks)
+    callbacks = documents(node.options.get("link"))
+    if isinstance(last, GroupNode):
+        return [*before, replace(last, tasks=[with_callbacks(member, callbacks) for member in last.tasks])]
+    return [*before, with_callbacks(last, callbacks)]
 
 
 def _with_links(node: Node, name: str, added: Sequence[Document]) -> Node:

@@ -11,11 +11,13 @@ from typing import Any, TypeAlias
 from msgspec import Struct
 from msgspec.structs import replace
 
+from asyncq.canvas._cutting import Cutter
 from asyncq.canvas._freezing import Freezer, Place, size_of
 from asyncq.canvas._linking import (
     Document,
     Links,
     documents,
+    linked_steps,
     merged,
     sending_options,
     with_callbacks,
@@ -66,17 +68,20 @@ class Planner:
         root_id: str | None = None,
         priority: int | None = None,
         saves_headers: bool = False,
+        cutter: Cutter | None = None,
     ) -> None:
         """`priority` is the sender's own, where what follows shall inherit it.
 
         With `saves_headers` (the result backend's own word) a chord is opened with its members' ids, and before the
-        first message of its header.
+        first message of its header. What is too long of its chains goes to the `cutter`; without one all of it stays in
+        the messages.
         """
         self._freezer = Freezer(new_id, reply_to)
         self._parent_id = parent_id
         self._root_id = root_id
         self._priority = priority
         self._saves_headers = saves_headers
+        self._cutter = cutter
 
     def freeze(self, node: Node) -> Node:
         """A copy with its final ids; those that it has stay. Groups that are made as they are sent stay so."""
@@ -159,7 +164,9 @@ class Planner:
     ) -> Iterator[Step]:
         if not node.tasks:
             return
-        first, *rest = _linked_steps(node)
+        first, *rest = linked_steps(node)
+        if self._cutter is not None:
+            rest = self._cutter.cut(rest, self._freezer)
         after = chain
         if rest:
             after = [*(chain or ()), *(step.to_dict() for step in reversed(rest))]
@@ -194,7 +201,8 @@ class Planner:
         body = self._body(node, self._freezer.freeze(body, Place(group_id=group_id)), without_date, chain)
         offered = [] if node.immutable else [*args, *node.args, *node.header.args]
         how = merged(sending_options(node.header.options), said)
-        completed = with_policy(body.to_dict(), node.policy)
+        kept = body if self._cutter is None else self._cutter.shortened(body, self._freezer)
+        completed = with_policy(kept.to_dict(), node.policy)
         members = self._freezer.members(node.header.tasks, Place(group_id=group_id, chord=completed))
         if self._saves_headers or isinstance(node.header.tasks, list):
             members = list(members)
@@ -249,18 +257,6 @@ class Planner:
         if node.kwargs and isinstance(body, TaskNode):
             body = replace(body, kwargs={**body.kwargs, **node.kwargs})
         return replace(body, options=options)
-
-
-def _linked_steps(node: ChainNode) -> list[Node]:
-    """The steps of a chain that has any, with its links: errbacks belong to each, callbacks to the last one.
-
-    A group there has each of its members call them, as with Celery, unlike a group that is linked by itself.
-    """
-    *before, last = (with_errbacks(step, documents(node.options.get("link_error"))) for step in node.tasks)
-    callbacks = documents(node.options.get("link"))
-    if isinstance(last, GroupNode):
-        return [*before, replace(last, tasks=[with_callbacks(member, callbacks) for member in last.tasks])]
-    return [*before, with_callbacks(last, callbacks)]
 
 
 def _linked_members(node: GroupNode) -> Iterable[Node]:
