@@ -52,6 +52,7 @@ class Attempt:
     __slots__ = (
         "_surroundings",
         "acknowledged",
+        "added",
         "children",
         "delivery",
         "ended",
@@ -87,6 +88,8 @@ class Attempt:
         self._surroundings = surroundings
         #: Result tuples of what it has sent.
         self.children: list[Any] = []
+        #: How many members it has added to its chord, or is about to.
+        self.added = 0
         #: The sender's word, else the task's.
         self.ignore_result = program.ignore_result if message.ignore_result is None else message.ignore_result
         #: Seconds; None means no limit.
@@ -161,8 +164,9 @@ class Attempt:
     async def add_to_chord(self, document: dict[str, Any]) -> None:
         if self._surroundings.sender is None:
             raise ConfigurationError(f"{self} runs in quarantine, where nothing can be added to its chord")
-        # So that a repeat of the run adds the same, which counts once.
-        number = len(self.children)
+        # So that a repeat of the run adds the same, which counts once. Taken before the wait: others add meanwhile.
+        number = self.added
+        self.added += 1
         self.children.append(await self._surroundings.sender.add_to_chord(self.message, document, number))
 
     def log_fields(self) -> dict[str, Any]:

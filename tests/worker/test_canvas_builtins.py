@@ -217,6 +217,18 @@ async def test_a_chord_grows_once_however_often_its_member_runs(bench: CanvasBen
     assert sorted(results) == [2, 4, 100]
 
 
+async def test_several_may_be_added_side_by_side(bench: CanvasBench) -> None:
+    async def grows(ctx: Context) -> int:
+        await asyncio.gather(*[ctx.add_to_chord(Described(sig("add", number, 1))) for number in (10, 20, 30)])
+        return 100
+
+    bench.task(grows)
+    body = await bench.start(chord([sig("grows"), sig("add", 2, 2)], sig("echo")))
+    async with bench.worker():
+        [results] = await bench.value(body)
+    assert sorted(results) == [4, 11, 21, 31, 100]
+
+
 async def test_only_a_header_task_can_add_to_its_chord(bench: CanvasBench) -> None:
     async def grows(ctx: Context) -> None:
         await ctx.add_to_chord(Described(sig("add", 1, 1)))
