@@ -25,6 +25,10 @@ CHAIN_REST = "asyncq.chain_rest"
 #: Steps that are kept, by key; the next one last.
 Pieces: TypeAlias = dict[str, list[Document]]
 
+#: Steps of a piece at most. What is left of it stands in each of its messages, on Redis 10 KiB a step (38 with 250
+#: steps), and to fetch the next one takes a step more.
+_PIECE = 50
+
 
 class Cutter:
     """Cuts what one workflow has of long chains, and collects the pieces."""
@@ -49,7 +53,7 @@ class Cutter:
         steps = [self.shortened(each, freezer) for each in steps]
         if not self._longest or len(steps) <= self._longest:
             return steps
-        size = max(1, self._longest // 2)
+        size = max(1, min(self._longest // 2, _PIECE))
         last = steps[-1].to_dict()
         behind: list[Node] = []
         # From the end on, since each piece names the one behind it.
