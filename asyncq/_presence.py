@@ -1,7 +1,8 @@
 """Who works, and a letter box for each worker: facts, for brokers that can't carry a command to all of them.
 
-A worker writes one fact and reads its box every 20 seconds, which is six requests a minute. Both have a time to live:
-who dies is gone from the list a minute later, and a command that nobody fetches is forgotten.
+Every 25 seconds a worker writes one fact and reads two counters, its box's and that of revocations: five requests a
+minute.
+All of it has a time to live: who dies is gone from the list 80 seconds later, and what nobody fetches is forgotten.
 """
 
 from __future__ import annotations
@@ -16,12 +17,24 @@ from msgspec import Struct
 
 from asyncq.driver import Coordination, Fact
 
-__all__ = ["INTERVAL", "MOST_SHOWN", "Command", "Presence", "Running", "announce", "fetch", "leave", "post", "workers"]
+__all__ = [
+    "INTERVAL",
+    "MOST_SHOWN",
+    "Command",
+    "Presence",
+    "Running",
+    "announce",
+    "fetch",
+    "leave",
+    "letters_of",
+    "post",
+    "workers",
+]
 
 logger = logging.getLogger(__name__)
 
 #: Seconds between two signs of life.
-INTERVAL = 20.0
+INTERVAL = 25.0
 
 #: Seconds that a sign of life counts: two may get lost.
 _PRESENCE_TTL = 3.2 * INTERVAL
@@ -32,7 +45,7 @@ _COMMAND_TTL = 600.0
 #: Running tasks that a worker names; of the others it tells the number.
 MOST_SHOWN = 50
 
-_WORKERS, _BOXES = "workers/", "control/"
+_WORKERS, _BOXES, _LETTERS = "workers/", "control/", "letters/"
 
 #: What can't stand in the key of a fact, or separates its parts.
 _ODD = re.compile(r"[^A-Za-z0-9.:@_-]")
@@ -108,6 +121,13 @@ async def post(
     await coordination.put(
         [Fact(key=f"{_box_prefix(node)}{new_id()}", value=value, ttl=_COMMAND_TTL) for node in nodes]
     )
+    for node in nodes:  # whoever sees the counter move must find the letter
+        await coordination.incr(letters_of(node), ttl=_COMMAND_TTL)
+
+
+def letters_of(node: str) -> str:
+    """The key of a fact that moves with each letter for a worker."""
+    return f"{_LETTERS}{_ODD.sub('_', node)}"
 
 
 async def fetch(coordination: Coordination, node: str) -> list[Command]:

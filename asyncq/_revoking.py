@@ -19,7 +19,8 @@ logger = logging.getLogger(__name__)
 #: Seconds that a revocation is kept: longer than most tasks wait for their time. A worker that was away honours it.
 REVOCATION_TTL = 30 * 86400.0
 
-_COUNTER = "revocations"
+#: The fact that moves with each revocation.
+COUNTER = "revocations"
 _PREFIX = "revoked."
 
 
@@ -40,7 +41,7 @@ async def keep_revocation(
     """Keep a revocation for `ttl` seconds. The fact comes first: whoever sees the counter move must find it."""
     fact = Fact(key=f"{_PREFIX}{new_id()}", value=msgspec.json.encode(revocation), ttl=ttl)
     await coordination.put([fact])
-    await coordination.incr(_COUNTER, ttl=ttl)
+    await coordination.incr(COUNTER, ttl=ttl)
 
 
 class Revocations:
@@ -55,9 +56,13 @@ class Revocations:
         """The revocation of a task, as of the last refresh."""
         return self._by_task.get(task_id)
 
+    def is_known(self, counted: bytes | None) -> bool:
+        """Whether all that was counted so far was read."""
+        return counted == self._counted
+
     async def refresh(self) -> bool:
         """Read what is new; return whether anything is. Raises BrokerError, BackendError."""
-        [counted] = await self._coordination.get([_COUNTER])
+        [counted] = await self._coordination.get([COUNTER])
         if counted == self._counted:
             return False
         known: dict[str, Revocation] = {}

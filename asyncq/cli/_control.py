@@ -28,7 +28,7 @@ _NodesOption = Annotated[
 
 @control.callback()
 def _control() -> None:
-    """Tell workers what to do, on brokers without broadcasts (SQS): they look for it every 20 seconds."""
+    """Tell workers what to do, on brokers without broadcasts (SQS): they look for it every 25 seconds."""
 
 
 @control.command()

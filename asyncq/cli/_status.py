@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def status(app: AppArgument, json: JsonOption = False) -> None:
     """Show the workers that are alive, and what each of them runs since when.
 
-    For brokers without broadcasts (SQS): workers write it into the result backend every 20 seconds. Exits with 1 when
+    For brokers without broadcasts (SQS): workers write it into the result backend every 25 seconds. Exits with 1 when
     there is no worker.
     """
     import asyncio

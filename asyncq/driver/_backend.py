@@ -10,7 +10,7 @@ from msgspec import Struct
 
 
 class BackendCapabilities(Struct, frozen=True, kw_only=True):
-    """What a result backend can't do."""
+    """What a result backend can't do, and what it does at a price."""
 
     #: Other processes can read the same results.
     shared: bool
@@ -18,6 +18,8 @@ class BackendCapabilities(Struct, frozen=True, kw_only=True):
     push: bool
     #: The largest record in bytes.
     max_record_bytes: int | None = None
+    #: Each request costs money: who only looks whether there is something to do looks rarely.
+    billed: bool = False
 
 
 class StoredResult(Struct, kw_only=True):

@@ -41,8 +41,8 @@ logger = logging.getLogger("asyncq.worker")
 
 T = TypeVar("T")
 
-#: Seconds between two looks for overdue chords, on average.
-INTERVAL = 10.0
+#: Seconds between two looks for overdue chords, on average; and where a look costs money.
+INTERVAL, _BILLED_INTERVAL = 10.0, 60.0
 
 #: Overdue chords that are taken at a time, and chords whose parts are read side by side.
 _MOST_OVERDUE, _SIDE_BY_SIDE = 100, 16
@@ -110,8 +110,10 @@ class ChordKeeper:
 
     async def run(self, put: Callable[[Conclusion], None]) -> None:
         """Look for overdue chords now and then."""
+        backend = self._setup.backend
+        billed = backend is not None and backend.capabilities.billed
         while True:
-            await anyio.sleep(INTERVAL * (0.5 + self._dice.random()))
+            await anyio.sleep((_BILLED_INTERVAL if billed else INTERVAL) * (0.5 + self._dice.random()))
             try:
                 claims = await self._chords.overdue(_MOST_OVERDUE, lease=self._setup.chord_claim)
             except BackendError as error:

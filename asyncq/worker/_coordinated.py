@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 from msgspec import Struct
 
+from asyncq._presence import INTERVAL as VISIBILITY_INTERVAL
 from asyncq._revoking import Revocations
-from asyncq.driver import Coordination
+from asyncq.driver import Coordinating, Coordination
 from asyncq.worker._backoff import Backoff
 from asyncq.worker._case_files import CaseFiles
 from asyncq.worker._claims import Claims
@@ -38,7 +41,15 @@ def coordinate(setup: WorkerSetup, coordination: Coordination | None, flow: Flow
     return Coordinated(
         claims=Claims(coordination, flow, dice),
         files=files,
-        revoker=Revoker(Revocations(coordination), flow, dice),
+        revoker=Revoker(Revocations(coordination), flow, dice, interval=_revocation_interval(setup)),
         dispatches=Dispatches(coordination, clock, dice),
         wills=wills,
     )
+
+
+def _revocation_interval(setup: WorkerSetup) -> float | None:
+    """Seconds between two looks for revocations of what runs; None where looks cost nothing."""
+    backend = setup.backend
+    if not isinstance(backend, Coordinating) or not backend.capabilities.billed:
+        return None
+    return VISIBILITY_INTERVAL if setup.broker.capabilities.fanout else math.inf  # then `Visibility` looks

@@ -80,7 +80,15 @@ class Parts:
         )
         self.visibility = None
         if coordination is not None and not setup.broker.capabilities.fanout:
-            self.visibility = Visibility(coordination, setup, node=node, flow=flow, executor=self.executor, stop=stop)
+            self.visibility = Visibility(
+                coordination,
+                setup,
+                node=node,
+                flow=flow,
+                executor=self.executor,
+                revoker=coordinated.revoker,
+                stop=stop,
+            )
         self.intake = Intake(
             setup=setup,
             programs=canvas.programs,

@@ -25,10 +25,14 @@ PATIENCE = 0.25
 
 
 class Revoker:
-    """Knows what is revoked. Looked at with each batch, and once a second while anything is held."""
+    """Knows what is revoked. Looked at with each batch, and now and then while anything is held."""
 
-    def __init__(self, revocations: Revocations, flow: Flow, dice: random.Random) -> None:
+    def __init__(
+        self, revocations: Revocations, flow: Flow, dice: random.Random, *, interval: float | None = None
+    ) -> None:
+        """`interval` is in seconds, where it isn't the usual one; `math.inf` leaves such looks to others (`heed`)."""
         self._revocations = revocations
+        self._interval = INTERVAL if interval is None else interval
         self._flow = flow
         self._backoff = Backoff(dice)
         #: Something new was read, by whomever.
@@ -53,9 +57,16 @@ class Revoker:
                 await self._refresh()
             self._slow = scope.cancelled_caught
 
+    async def heed(self, counted: bytes | None) -> None:
+        """Somebody else has looked at the counter of revocations: read them, if there are new ones."""
+        if self._backoff.failing or self._slow or not self._revocations.is_known(counted):
+            began = anyio.current_time()
+            await self._refresh()
+            self._slow = anyio.current_time() - began > PATIENCE
+
     async def run(self, on_news: Callable[[], None]) -> None:
         """Call `on_news` whenever there is something new: it ends what runs."""
-        pause = INTERVAL
+        pause = self._interval
         while True:
             with anyio.move_on_after(pause):
                 await self._news.wait()
@@ -76,9 +87,9 @@ class Revoker:
         except (BrokerError, BackendError) as error:
             if not self._backoff.failing:
                 logger.warning("Revocations can't be read, tasks run without: %s", error)
-            return max(INTERVAL, self._backoff.next_delay())
+            return max(self._interval, self._backoff.next_delay())
         finally:
             self._ignorant = False
         if self._backoff.reset():
             logger.info("Revocations can be read again")
-        return INTERVAL
+        return self._interval

@@ -8,12 +8,14 @@ from collections.abc import Callable
 
 import anyio
 
-from asyncq._presence import INTERVAL, MOST_SHOWN, Command, Presence, Running, announce, fetch, leave
+from asyncq._presence import INTERVAL, MOST_SHOWN, Command, Presence, Running, announce, fetch, leave, letters_of
+from asyncq._revoking import COUNTER
 from asyncq.driver import Coordination
 from asyncq.errors import BackendError, BrokerError
 from asyncq.worker._backoff import Backoff
 from asyncq.worker._executor import Executor
 from asyncq.worker._flow import Flow
+from asyncq.worker._revoker import Revoker
 from asyncq.worker._setup import WorkerSetup
 
 logger = logging.getLogger(__name__)
@@ -23,7 +25,7 @@ _FAREWELL = 1.0
 
 
 class Visibility:
-    """Says every 20 seconds what runs, and looks for commands."""
+    """Says every 25 seconds what runs, and looks for commands."""
 
     def __init__(
         self,
@@ -33,6 +35,7 @@ class Visibility:
         node: str,
         flow: Flow,
         executor: Executor,
+        revoker: Revoker | None,
         stop: Callable[[], None],
     ) -> None:
         self._coordination = coordination
@@ -42,7 +45,13 @@ class Visibility:
         self._executor = executor
         self._clock = setup.environment.clock
         self._backoff = Backoff(setup.environment.random)
+        self._revoker = revoker
         self._stop = stop
+        #: The counter of its letters, as it was when they were fetched.
+        self._letters: bytes | None = None
+        #: Held by whoever writes or deletes the sign of life.
+        self._telling = anyio.Lock()
+        self._left = False
         self._since = self._clock.wall()
 
     async def run(self) -> None:
@@ -51,25 +60,34 @@ class Visibility:
             await anyio.sleep(INTERVAL)
 
     async def look(self) -> None:
-        """One sign of life, and one look into the box."""
-        try:
-            await announce(self._coordination, self._presence())
-            commands = await fetch(self._coordination, self._node)
-        except (BrokerError, BackendError) as error:
-            if not self._backoff.failing:
-                logger.warning("Others can't see what this worker does: %s", error)
-            self._backoff.next_delay()
-            return
-        if self._backoff.reset():
-            logger.info("Others see again what this worker does")
-        for command in commands:
-            self._obey(command)
+        """Look for letters and revocations; then a sign of life, which tells what has come of them."""
+        async with self._telling:
+            if self._left:
+                return
+            try:
+                letters, revocations = await self._coordination.get([letters_of(self._node), COUNTER])
+                if letters != self._letters:
+                    for command in await fetch(self._coordination, self._node):
+                        self._obey(command)
+                    self._letters = letters
+                if self._revoker is not None:
+                    await self._revoker.heed(revocations)
+                await announce(self._coordination, self._presence())
+            except (BrokerError, BackendError) as error:
+                if not self._backoff.failing:
+                    logger.warning("Others can't see what this worker does: %s", error)
+                self._backoff.next_delay()
+            else:
+                if self._backoff.reset():
+                    logger.info("Others see again what this worker does")
 
     async def leave(self) -> None:
-        """The worker ends in order."""
+        """The worker ends in order. No sign of life is on its way any more when the last one is taken back."""
+        self._left = True
         try:
             with anyio.move_on_after(_FAREWELL):
-                await leave(self._coordination, self._node)
+                async with self._telling:
+                    await leave(self._coordination, self._node)
         except (BrokerError, BackendError) as error:
             logger.debug("The sign of life stays until it expires: %s", error)
 

@@ -23,7 +23,7 @@ from .table import SharedTable, Table
 
 __all__ = ["DynamoBackend"]
 
-_CAPABILITIES = BackendCapabilities(shared=True, push=False, max_record_bytes=MAX_RECORD_BYTES)
+_CAPABILITIES = BackendCapabilities(shared=True, push=False, max_record_bytes=MAX_RECORD_BYTES, billed=True)
 
 #: Items that are written at the same time.
 _AT_A_TIME = 16

@@ -21,7 +21,7 @@ from .options import read_config
 __all__ = ["S3Backend"]
 
 #: What one request can put.
-_CAPABILITIES = BackendCapabilities(shared=True, push=False, max_record_bytes=5 * 1024**3)
+_CAPABILITIES = BackendCapabilities(shared=True, push=False, max_record_bytes=5 * 1024**3, billed=True)
 
 #: Objects that are read or written at the same time.
 _AT_A_TIME = 16
