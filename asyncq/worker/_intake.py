@@ -15,6 +15,7 @@ from asyncq.worker._executor import Executor
 from asyncq.worker._flow import Flow
 from asyncq.worker._hold import Hold
 from asyncq.worker._journal import Journal
+from asyncq.worker._past import Past
 from asyncq.worker._program import Program
 from asyncq.worker._rate_gate import RateGate
 from asyncq.worker._receiver import Receiver
@@ -61,6 +62,7 @@ class Intake:
         else:
             self.suspects = Suspects(
                 files,
+                Past(setup.backend, accept={*setup.accept, setup.result_serializer}, limits=setup.limits),
                 concluder=concluder,
                 settler=settler,
                 flow=flow,

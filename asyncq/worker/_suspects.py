@@ -20,7 +20,8 @@ from asyncq.worker._attempt import Attempt
 from asyncq.worker._case_files import CaseFiles
 from asyncq.worker._concluder import Concluder
 from asyncq.worker._flow import Flow
-from asyncq.worker._outcome import Convicted, Crashed
+from asyncq.worker._outcome import Convicted, Crashed, Ignored
+from asyncq.worker._past import Past
 from asyncq.worker._quarantine import can_be_isolated
 from asyncq.worker._settler import Settler
 
@@ -74,6 +75,7 @@ class Suspects:
     def __init__(
         self,
         files: CaseFiles,
+        past: Past,
         *,
         concluder: Concluder,
         settler: Settler,
@@ -83,6 +85,7 @@ class Suspects:
     ) -> None:
         """`by_connection` says that deliveries come again when a connection ends: their worker may be well."""
         self._files = files
+        self._past = past
         self._concluder = concluder
         self._settler = settler
         self._flow = flow
@@ -103,12 +106,16 @@ class Suspects:
             await self._wanted.wait()
             self._wanted.clear()
             batch = list(self._held)
-            known = await self._files.read(batch)
+            known, done = await self._files.read(batch), await self._past.done(batch)
             for position, attempt in enumerate(batch):
                 let_in = self._held.pop(attempt, None)
                 if let_in is not None:  # not given back meanwhile
                     self._flow.waiting -= 1
-                    if known is None:
+                    if attempt in done:
+                        logger.info("%s had succeeded: it is not run again", attempt, extra=attempt.log_fields())
+                        attempt.suspicion = Suspicion()  # so that what speaks against it is forgotten
+                        self._concluder.put((attempt, Ignored()))
+                    elif known is None:
                         let_in(attempt)
                     else:
                         self._decide(attempt, let_in, *known[position])

@@ -68,7 +68,7 @@ async def test_f1_workers_are_killed_in_the_midst_of_chains(
 ) -> None:
     """F1: every 5 s a worker is killed, 6 times, while 200 chains of 50 steps are on their way.
 
-    A step that runs again sends the next one again: the rest of its chain may run twice, side by side.
+    A step that had ended and runs again sends the next one again: the rest of its chain may run twice, side by side.
     """
     kills, length = _size(scale, 6, 1), _size(scale, 50, 10)
     async with trial:

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from asyncq import AsyncQ, AsyncResult
+from asyncq import AsyncQ, AsyncResult, Signature
 from asyncq._coordination import coordination_of
 from asyncq._flight import Flight, create, read_brief, read_flights
 from asyncq._suspicion import Conviction, Suspicion, convict, read_files, write_suspicions
@@ -64,6 +64,11 @@ class Kit:
 
     async def send(self, task: str, *args: Any, **options: Any) -> AsyncResult[Any]:
         return await self.app.send_task(f"suspects.shop.{task}", args, **options)
+
+    def signature(self, task: str, *args: Any, immutable: bool = False) -> Signature[Any]:
+        """For workflows."""
+        call = {"task": f"suspects.shop.{task}", "args": [*args], "kwargs": {}, "options": {}}
+        return self.app.signature(call | {"subtask_type": None, "immutable": immutable})
 
     async def send_again(self, task: str, *args: Any, deaths: Sequence[str] = (), **options: Any) -> AsyncResult[Any]:
         """Send, and have it delivered once in vain; `deaths` speak against it. So is all that is on the queue."""

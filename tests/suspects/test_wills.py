@@ -16,11 +16,6 @@ from waiting import until
 pytestmark = pytest.mark.slow
 
 
-def call(kit: Kit, task: str, *args: Any) -> Signature[Any]:
-    document = {"task": f"suspects.shop.{task}", "args": [*args], "kwargs": {}, "options": {}}
-    return kit.app.signature(document | {"subtask_type": None, "immutable": False})
-
-
 async def lose(kit: Kit, workflow: Signature[Any], *, starts: int) -> AsyncResult[Any]:
     """Send it; kill the worker when so many of its tasks have started, and do what a rescuer does, twice."""
     result = await workflow.send()
@@ -38,8 +33,8 @@ async def kept(kit: Kit) -> list[tuple[str, bytes]]:
 
 
 async def test_a_chord_is_told_and_so_are_errbacks(kit: Kit) -> None:
-    lost = call(kit, "early").link_error(call(kit, "is_told"))
-    body = await lose(kit, chord([lost, call(kit, "innocent")], call(kit, "innocent")), starts=2)
+    lost = kit.signature("early").link_error(kit.signature("is_told"))
+    body = await lose(kit, chord([lost, kit.signature("innocent")], kit.signature("innocent")), starts=2)
     header = body.parent
     assert header is not None
     async with kit.worker():
@@ -55,7 +50,9 @@ async def test_a_chord_is_told_and_so_are_errbacks(kit: Kit) -> None:
 
 
 async def test_the_later_steps_of_a_chain_fail(kit: Kit) -> None:
-    last = await lose(kit, chain(call(kit, "early"), call(kit, "innocent"), call(kit, "innocent")), starts=1)
+    last = await lose(
+        kit, chain(kit.signature("early"), kit.signature("innocent"), kit.signature("innocent")), starts=1
+    )
     async with kit.worker():
         while last is not None:
             failure = await kit.record(last)
@@ -67,7 +64,7 @@ async def test_the_later_steps_of_a_chain_fail(kit: Kit) -> None:
 
 async def test_nobody_else_runs_it(kit: Kit) -> None:
     """A worker that doesn't know that a message can be lost, Celery's for example, sees one that has expired."""
-    await lose(kit, chain(call(kit, "early"), call(kit, "innocent")), starts=1)
+    await lose(kit, chain(kit.signature("early"), kit.signature("innocent")), starts=1)
     [waiting] = await kit.broker.peek(QUEUE, "ready")
     message = decode_task(waiting.content)
     assert message.lost is not None
@@ -76,7 +73,7 @@ async def test_nobody_else_runs_it(kit: Kit) -> None:
 
 
 async def test_what_ends_leaves_nothing_to_be_told(kit: Kit) -> None:
-    body = await chord([call(kit, "early", 0), call(kit, "early", 0)], call(kit, "is_told")).send()
+    body = await chord([kit.signature("early", 0), kit.signature("early", 0)], kit.signature("is_told")).send()
     async with Watched(kit, "first-1"):
         await kit.record(body)
         await until(kit.is_settled)
@@ -85,7 +82,7 @@ async def test_what_ends_leaves_nothing_to_be_told(kit: Kit) -> None:
 
 async def test_what_had_succeeded_is_not_told_as_lost(kit: Kit) -> None:
     """Its next step was sent before its success was stored."""
-    last = await chain(call(kit, "early"), call(kit, "innocent")).send()
+    last = await chain(kit.signature("early"), kit.signature("innocent")).send()
     async with Watched(kit, "first-1") as worker:
         await until(lambda: [flight.stage for flight in worker.flights] == [Stage.ACKNOWLEDGED])
         worker.program.kill()
