@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any, cast
 
@@ -14,6 +15,7 @@ from asyncq_brokers.sqs.deliveries import Deliveries
 from asyncq_brokers.sqs.queues import KnownQueue
 from aws.kit import consuming, numbers, opened, publish, take, task
 from aws.strict_sqs import StrictSqs
+from waiting import until
 
 # -- what strangers write --------------------------------------------------------------------------------------
 
@@ -44,3 +46,33 @@ def test_whatever_stands_in_a_message_it_is_a_delivery(body: str, date: str) -> 
     queue = KnownQueue("q", "https://sqs/1/q", cast("Any", None), fifo=False)  # no server is asked
     held, _ = Deliveries(system_environment(), 60).read(queue, message, asked_at=0.0, counted=0.0)
     assert 1 <= (held.delivery.count or 0) <= 3
+
+
+# -- more queues than room -------------------------------------------------------------------------------------
+
+
+async def test_what_came_beyond_the_room_is_kept_for_the_next_task(strict: StrictSqs) -> None:
+    """To give it back after a second is to receive it again after each task."""
+    async with opened(strict) as broker, consuming(broker, "a", "b") as consumer:
+        await publish(broker, "a", task(1))
+        await publish(broker, "b", task(2))
+        await take(consumer, 1)
+        await until(lambda: all(message.received for name in "ab" for message in strict.queues[name].messages))
+        await asyncio.sleep(1.2)  # a task's time; nothing is to happen meanwhile
+        await take(consumer, 1)
+        assert [message.received for name in "ab" for message in strict.queues[name].messages] == [1, 1]
+        assert not strict.requests["ChangeMessageVisibilityBatch"]
+
+
+async def test_queues_that_have_something_are_asked_for_what_there_is_room_for(strict: StrictSqs) -> None:
+    async with opened(strict) as broker, consuming(broker, "a", "b", "c") as consumer:
+        for number, name in enumerate("abc"):
+            await publish(broker, name, *(task(4 * number + n) for n in range(4)))
+        taken = [await consumer.receive(1) for _ in range(3)]  # each was asked: it could be empty
+        for count in range(4, 13):
+            taken.append(await consumer.receive(1))
+            assert strict.requests["ReceiveMessage"] == count
+            assert {one.queue for (one,) in taken[-3:]} == {"a", "b", "c"}  # in turn
+        assert numbers([one for (one,) in taken]) == list(range(12))
+        await publish(broker, "b", task(12))
+        assert numbers(await consumer.receive(1)) == [12]  # however many queues turn out to be empty

@@ -83,17 +83,34 @@ class SqsConsumer:
                 raise BrokerConnectionError("the consumer is closed")
             self._changed.clear()
             taken: list[Delivery] = []
-            for poller in self._pollers:
-                taken += poller.take(limit - len(taken))
+            for poller in tuple(self._pollers):
+                if some := poller.take(limit - len(taken)):
+                    taken += some
+                    # Its turn comes again behind the others.
+                    self._pollers.remove(poller)
+                    self._pollers.append(poller)
             if taken:
-                # The next receive begins with the queue behind the one that was served first.
-                self._pollers.append(self._pollers.pop(0))
                 return taken
             for poller in self._pollers:
                 poller.raise_failure()
-            for poller in self._pollers:
-                poller.start(limit)
+            self._start_polls(limit)
             await self._changed.wait()
+
+    def _start_polls(self, room: int) -> None:
+        """Ask every queue that was empty, and no more of the others than there is room for what they bring.
+
+        A hundred queues with work would else bring a hundred messages to a worker that can take one, again and again.
+        """
+        left = room - sum(poller.expected for poller in self._pollers)
+        flowing = [poller for poller in self._pollers if poller.flowing]
+        for poller in self._pollers:
+            if not poller.flowing:
+                poller.start(room)
+        for poller in flowing:
+            if left > 0:
+                # Others have something to bring, too: nobody waits here for messages to come.
+                poller.start(left, hasty=len(flowing) > 1)
+                left -= poller.expected
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[Delivery]:
         if not settlements:

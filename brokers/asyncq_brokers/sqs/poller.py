@@ -21,9 +21,6 @@ __all__ = ["Poller"]
 
 logger = logging.getLogger(__name__)
 
-#: Seconds that messages wait for somebody who asks for them. Then others shall have them.
-_PATIENCE = 1.0
-
 #: Seconds between polls that do not wait.
 _LEAST_PAUSE = 0.05
 
@@ -52,16 +49,33 @@ class Poller:
         self._pause = max(pause, 0.0 if wait else _LEAST_PAUSE)
         #: Called when there is something new: messages, a failure, or the end of a poll.
         self._tell = tell
+        #: Seconds that messages wait for somebody who asks for them; then others shall have them. To give them back
+        #: costs two requests and counts as a receive, so a worker that is nearly full keeps them for its next tasks,
+        #: for as long as their leases are good for a start.
+        self._patience = lease / 3
         self._shelf: deque[Held] = deque()
+        self._flowing = False
+        self._expected = 0
         self._emptied = asyncio.Event()
         self._patient = True
         self._failure: Exception | None = None
         self._task: asyncio.Task[None] | None = None
 
-    def start(self, limit: int) -> None:
-        """See to it that a poll is under way."""
+    @property
+    def flowing(self) -> bool:
+        """Whether the last poll brought something: the next one is likely to."""
+        return self._flowing
+
+    @property
+    def expected(self) -> int:
+        """How many messages are likely to come of the poll under way."""
+        return self._expected if self._flowing else 0
+
+    def start(self, limit: int, *, hasty: bool = False) -> None:
+        """See to it that a poll is under way; a hasty one does not wait for messages to come."""
         if self._task is None:
-            self._task = asyncio.create_task(self._run(min(limit, BATCH)))
+            self._expected = min(limit, BATCH)
+            self._task = asyncio.create_task(self._run(self._expected, 0 if hasty else self._wait))
 
     def take(self, limit: int) -> list[Delivery]:
         """Hand out what is there."""
@@ -88,9 +102,13 @@ class Poller:
             await asyncio.wait(polling)
         await self._give_back()
 
-    async def _run(self, limit: int) -> None:
+    async def _run(self, limit: int, wait: int) -> None:
         try:
-            if await self._poll(limit):
+            try:
+                self._flowing = await self._poll(limit, wait)
+            finally:
+                self._expected = 0
+            if self._flowing:
                 self._tell()
                 await self._wait_for_takers()
             else:
@@ -101,20 +119,20 @@ class Poller:
             self._task = None
             self._tell()
 
-    async def _poll(self, limit: int) -> bool:
+    async def _poll(self, limit: int, wait: int) -> bool:
         """One receive; whether it brought anything for us."""
         queue = await self._queues.get(self._name)
         asked_at = self._clock.monotonic()
         # Nobody else gets a message for as long as our lease and the longest wait together, so that the lease can be
         # counted from the end of the wait: else a message that came late in the wait would have to be extended at once.
-        hidden = self._lease + self._wait
+        hidden = self._lease + wait
         try:
             answer = await queue.link.call(
                 "receive_message",
-                wait=self._wait,
+                wait=wait,
                 QueueUrl=queue.url,
                 MaxNumberOfMessages=limit,
-                WaitTimeSeconds=self._wait,
+                WaitTimeSeconds=wait,
                 VisibilityTimeout=hidden,
                 MessageSystemAttributeNames=["ApproximateReceiveCount", "ApproximateFirstReceiveTimestamp"],
                 MessageAttributeNames=[NOT_BEFORE],
@@ -124,11 +142,11 @@ class Poller:
                 self._queues.forget(self._name)
                 raise BrokerConnectionError(f"the queue {self._name!r} was deleted") from refusal
             raise queue.link.translated(refusal) from refusal
-        await self._put(queue, answer.get("Messages", ()), asked_at)
+        await self._put(queue, answer.get("Messages", ()), asked_at, wait)
         return bool(self._shelf)
 
-    async def _put(self, queue: KnownQueue, messages: Sequence[Entry], asked_at: float) -> None:
-        counted = min(self._clock.monotonic(), asked_at + self._wait)
+    async def _put(self, queue: KnownQueue, messages: Sequence[Entry], asked_at: float, wait: int) -> None:
+        counted = min(self._clock.monotonic(), asked_at + wait)
         early: list[Held] = []
         seconds: list[int] = []
         now = self._clock.wall()
@@ -145,7 +163,7 @@ class Poller:
 
     async def _wait_for_takers(self) -> None:
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(self._patience):
                 while self._shelf and self._patient:
                     self._emptied.clear()
                     await self._emptied.wait()
