@@ -106,7 +106,9 @@ class Suspects:
             await self._wanted.wait()
             self._wanted.clear()
             batch = list(self._held)
-            known, done = await self._files.read(batch), await self._past.done(batch)
+            known = await self._files.read(batch)
+            # Where that store is away, the results most probably are as well: one time-out will do.
+            done = set[Attempt]() if known is None else await self._past.done(batch)
             for position, attempt in enumerate(batch):
                 let_in = self._held.pop(attempt, None)
                 if let_in is not None:  # not given back meanwhile
