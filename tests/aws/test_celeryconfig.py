@@ -14,6 +14,8 @@ from asyncq import AsyncQ
 from aws.moto_server import MotoServer
 from cli.kit import Shell
 
+pytestmark = pytest.mark.timeout(180)
+
 CELERYCONFIG = """
 import os
 from urllib.parse import quote

@@ -16,9 +16,11 @@ from asyncq._coordination import coordination_of
 from asyncq._presence import Command, Presence, post, workers
 from asyncq.errors import TaskRevokedError
 from aws.moto_server import MotoServer
-from cli.kit import Shell
+from cli.kit import PATIENCE, Shell
 from servers import RedisServer
-from waiting import PATIENCE, until
+from waiting import until
+
+pytestmark = pytest.mark.timeout(300)  # five commands, of two seconds each on a machine that does nothing else
 
 APP = """
 from asyncq import AsyncQ
@@ -165,7 +167,7 @@ async def test_the_commands_by_way_of_redis(settings: dict[str, object], shell: 
         assert (seen["node"], [each["id"] for each in seen["running"]]) == (worker.node, [waiting.task_id])
 
         assert await tell("concurrency", "7", "--worker", worker.node) == {"told": [worker.node]}
-        await until(lambda: worker.concurrency == 7)
+        await until(lambda: worker.concurrency == 7, timeout=PATIENCE)
 
         [revoked] = (await tell("revoke", waiting.task_id, "--terminate"))["cancelled"]
         assert revoked["revoked"]

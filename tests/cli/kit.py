@@ -17,7 +17,7 @@ from asyncq._clock import system_environment
 from asyncq.driver import Broker, DriverConfig
 from asyncq_brokers.sqlite import SQLiteBroker
 
-PATIENCE = 20  # seconds that anything may take before the test fails
+PATIENCE = 60  # seconds that anything may take before the test fails
 
 SHOP = """
 import asyncio
