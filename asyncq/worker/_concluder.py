@@ -23,7 +23,7 @@ from asyncq.worker._hold import Hold
 from asyncq.worker._journal import Journal
 from asyncq.worker._outcome import Failed, Lost, Outcome
 from asyncq.worker._recorder import Recorder
-from asyncq.worker._sequel import Sequel
+from asyncq.worker._sequel import Batch, Sequel
 from asyncq.worker._setup import WorkerSetup
 from asyncq.worker._wear import Wear
 
@@ -285,12 +285,37 @@ class Concluder:
         sequel may still be lost. Returns (by `id`) those that can't.
         """
         await self._confirm(linked)
+        refused = await self._send([(conclusion, sequel.first) for conclusion, sequel in _sequels(linked)])
+        for conclusion, sequel in _sequels(linked):
+            for later in sequel.more:
+                if id(conclusion) not in refused:
+                    refused |= await self._send_more(conclusion, iter(later))
+        return refused
+
+    async def _send(self, batches: Sequence[tuple[Conclusion, Batch]]) -> set[int]:
+        """Returns (by `id`) those that can't be sent."""
         refused: set[int] = set()
-        for conclusion, reason in await self._open([(c, each) for c, s in _sequels(linked) for each in s.openings]):
+        for conclusion, reason in await self._open([(c, each) for c, batch in batches for each in batch.openings]):
             self._refuse(conclusion, reason, refused)
         return refused | await self._publish(
-            [(c, each) for c, s in _sequels(linked) if id(c) not in refused for each in s.messages]
+            [(c, each) for c, batch in batches if id(c) not in refused for each in batch.messages]
         )
+
+    async def _send_more(self, conclusion: Conclusion, batches: Iterator[Batch]) -> set[int]:
+        """The same for what is made while it is sent; it takes long enough for a lease to end."""
+        refused: set[int] = set()
+        while not (refused or _is_lost(conclusion)):
+            try:
+                batch = next(batches, None)
+            except Exception as error:  # noqa: BLE001 - told as its failure: what can't be made ends no worker
+                self._refuse(conclusion, error, refused)
+                break
+            if batch is None:
+                break
+            await asyncio.sleep(0)  # a broker in memory lets nobody else have a turn
+            await self._confirm([conclusion])
+            refused = await self._send([(conclusion, batch)])
+        return refused
 
     async def _open(self, openings: Sequence[tuple[Conclusion, ChordOpening]]) -> list[tuple[Conclusion, Exception]]:
         """Return what the backend refuses."""
@@ -315,8 +340,8 @@ class Concluder:
             ends = await self._chords.hand_in(parts)
             if ends:
                 await self._act_apart(ends)
-        refusals = await self._open([(c, each) for c, s in _sequels(linked) for each in s.errback_openings])
-        messages = [(c, each) for c, s in _sequels(linked) for each in s.errback_messages]
+        refusals = await self._open([(c, each) for c, s in _sequels(linked) for each in s.errbacks.openings])
+        messages = [(c, each) for c, s in _sequels(linked) for each in s.errbacks.messages]
         for first in range(0, len(messages), _MOST_AT_ONCE):
             refusals += await self._publish_batch(messages[first : first + _MOST_AT_ONCE])
         for conclusion, reason in refusals:

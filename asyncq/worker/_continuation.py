@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import logging
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import msgspec
@@ -23,6 +23,7 @@ from asyncq.canvas import (
     Node,
     Opening,
     Planner,
+    Step,
     child_of,
     read_node,
     result_of,
@@ -42,7 +43,7 @@ from asyncq.worker._errbacks import sort_errbacks
 from asyncq.worker._mailer import Mailer
 from asyncq.worker._record_encoder import RecordEncoder
 from asyncq.worker._replacing import in_place_of
-from asyncq.worker._sequel import Completion, Sequel
+from asyncq.worker._sequel import Batch, Completion, Later, Sequel
 from asyncq.worker._setup import WorkerSetup
 from asyncq.worker._stand_ins import later_steps, stand_ins
 
@@ -52,6 +53,9 @@ logger = logging.getLogger("asyncq.worker")
 
 #: Revives exceptions for errbacks: those of Python and of asyncq.
 _REGISTRY = ExceptionRegistry()
+
+#: Messages that are made at a time: meanwhile the loop stands still.
+MADE_AT_ONCE = 500
 
 #: Of ids that follow from a task's own.
 _IDS = uuid.UUID("7d5c6f0e-5f0b-4a53-9e36-0d1f3bfae2c4")
@@ -77,12 +81,13 @@ class Continuation:
 
         Raises EncodeError, DecodeError, SignatureError, ConfigurationError: then the task has failed.
         """
-        sequel, planner = sequel or Sequel(), self._planner(message)
-        if message.callbacks:
-            for node in _callback_nodes(message.callbacks):
+        sequel = sequel or Sequel()
+        if message.callbacks or message.chain:
+            planner = self._planner(message)
+            for node in _callback_nodes(message.callbacks or ()):
                 self._add(sequel, planner, node, [value])
-        if message.chain:
-            self._add(sequel, planner, read_node(message.chain[-1]), [value], chain=message.chain[:-1])
+            if message.chain:
+                self._add(sequel, planner, read_node(message.chain[-1]), [value], chain=message.chain[:-1])
         sequel.parts = self._parts(message, "SUCCESS", value)
         return sequel
 
@@ -166,12 +171,27 @@ class Continuation:
         headers: Mapping[str, Any] | None = None,
     ) -> None:
         frozen = planner.freeze(node)
-        for step in planner.plan(frozen, args, chain=chain):
-            if isinstance(step, Opening):
-                sequel.openings.append(self._opening(step))
-            else:
-                sequel.messages.append(self._mailer.publication(step, headers=headers))
+
+        def make() -> Iterator[Batch]:
+            return self._batches(planner.plan(frozen, args, chain=chain), headers)
+
+        begun = make()
+        first = next(begun, Batch())
+        sequel.first.openings += first.openings
+        sequel.first.messages += first.messages
+        if len(first.messages) + len(first.openings) == MADE_AT_ONCE:
+            sequel.more.append(Later(begun, make))
         sequel.children.append(child_of(result_of(frozen)))
+
+    def _batches(self, steps: Iterator[Step], headers: Mapping[str, Any] | None = None) -> Iterator[Batch]:
+        while some := list(itertools.islice(steps, MADE_AT_ONCE)):
+            batch = Batch()
+            for step in some:
+                if isinstance(step, Opening):
+                    batch.openings.append(self._opening(step))
+                else:
+                    batch.messages.append(self._mailer.publication(step, headers=headers))
+            yield batch
 
     def _opening(self, opening: Opening) -> ChordOpening:
         setup = self._setup
@@ -243,14 +263,15 @@ class Continuation:
         calls, sent = sort_errbacks(message, exc, text, self._tasks)
         sequel.errback_calls += calls
         if sent:
-            other = Sequel()
+            planned = self._planner(message, "errbacks").plan(GroupNode(tasks=sent), [message.id])
             try:
-                self._add(other, self._planner(message, "errbacks"), GroupNode(tasks=sent), [message.id])
+                batches = list(self._batches(planned))
             except (ProtocolError, ConfigurationError) as error:
                 logger.error("The errbacks of %s[%s] can't be sent: %s", message.task, message.id, error)  # noqa: TRY400
                 return
-            sequel.errback_openings += other.openings
-            sequel.errback_messages += other.messages
+            for batch in batches:
+                sequel.errbacks.openings += batch.openings
+                sequel.errbacks.messages += batch.messages
 
     def _planner(self, message: TaskMessage, purpose: str = "") -> Planner:
         properties = message.properties

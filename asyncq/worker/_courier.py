@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain as joined
 from typing import Any
 
 from msgspec.structs import replace
@@ -49,9 +50,10 @@ class Courier:
         node = _in_header(read_node(document), message)
         sequel = self._continuation.sent_by(message, node, [], number=number)
         await self._grow_once(self._chords, message, size_of(node), number)
-        if sequel.openings:
-            await self._chords.open(sequel.openings)
-        await self._broker.publish(sequel.messages)
+        for batch in joined([sequel.first], *sequel.more):
+            if batch.openings:
+                await self._chords.open(batch.openings)
+            await self._broker.publish(batch.messages)
         return sequel.children[0]
 
     async def _grow_once(self, chords: ChordKeeper, message: TaskMessage, by: int, number: int) -> None:

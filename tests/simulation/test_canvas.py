@@ -15,6 +15,12 @@ from worker.canvas_bench import chain, chord, group, sig
 pytestmark = pytest.mark.usefixtures("quiet")
 
 
+@pytest.fixture(autouse=True)
+def in_small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that most of these trees are sent as headers of thousands are: partly while they are made."""
+    monkeypatch.setattr("asyncq.worker._continuation.MADE_AT_ONCE", 2)
+
+
 async def play(seed: int, node: Node, kills: list[int], *, echoes: float = 0.0, faults: float | None = None) -> None:
     world = CanvasWorld(seed, echoes=echoes, faults=faults)
     for killed_after in kills:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 
 from asyncq import Context
 from asyncq.canvas import Sending
-from asyncq.driver import ChordOpening, ChordPart
+from asyncq.driver import ChordOpening, ChordPart, DriverConfig, Publication
+from asyncq.errors import BrokerError
 from asyncq.protocol import DISPATCH_HEADER, TaskMessage, dumps, encode_part, encode_task
-from worker.canvas_bench import CanvasBench, chain, chord, group, sig
+from asyncq_brokers.memory import MemoryBroker
+from worker.canvas_bench import CanvasBench, Described, chain, chord, group, sig
 
 
 @pytest.fixture
@@ -137,3 +141,82 @@ async def test_a_callback_may_be_a_long_chain(bench: CanvasBench) -> None:
     async with bench.worker():
         assert await bench.value("last") == [103]
         assert await bench.value(first) == 3
+
+
+class Noting(MemoryBroker):
+    """Knows how many messages came in each call, and raises an error at one of choice."""
+
+    def __init__(self, config: DriverConfig, raises: Mapping[int, Exception] | None = None) -> None:
+        super().__init__(config)
+        self.sizes: list[int] = []
+        self._raises = raises or {}
+
+    async def publish(self, publications: Sequence[Publication]) -> None:
+        self.sizes.append(len(publications))
+        if len(self.sizes) in self._raises:
+            raise self._raises[len(self.sizes)]
+        await super().publish(publications)
+
+
+@pytest.fixture
+def large(bench: CanvasBench, monkeypatch: pytest.MonkeyPatch) -> CanvasBench:
+    """With a task that a header of 35 takes the place of; 10 messages are made at a time."""
+    monkeypatch.setattr("asyncq.worker._continuation.MADE_AT_ONCE", 10)
+
+    async def spread(ctx: Context, last: Any) -> None:
+        header = [*(sig("add", n, n) for n in range(34)), sig("add", last, last)]
+        raise ctx.replace(Described(chord(header, sig("echo"))))
+
+    bench.task(spread)
+    return bench
+
+
+async def test_a_large_header_goes_out_while_it_is_made(large: CanvasBench) -> None:
+    broker = Noting(large.config)
+    async with large.worker(broker=broker):
+        assert await large.value(await large.send("spread", 34)) == [[2 * n for n in range(35)]]
+    assert max(broker.sizes) == 10
+
+
+async def test_what_cannot_be_sent_at_the_end_of_a_large_header_fails_its_task(large: CanvasBench) -> None:
+    async def spread_oddly(ctx: Context) -> None:
+        raise ctx.replace(Described(chord([*(sig("add", n, n) for n in range(34)), sig("add", object())], sig("echo"))))
+
+    large.task(spread_oddly)
+    async with large.worker():
+        kind, _ = await large.error(await large.send("spread_oddly"))
+    assert kind == "EncodeError"
+
+
+async def test_a_header_that_the_broker_refuses_halfway_fails_its_task(large: CanvasBench) -> None:
+    broker = Noting(large.config, {3: BrokerError("no room for these")})
+    async with large.worker(broker=broker):
+        assert await large.error(await large.send("spread", 34)) == ("BrokerError", ["no room for these"])
+    assert broker.sizes == [10, 10, 10]
+
+
+async def test_a_fault_of_the_broker_halfway_through_two_large_headers_leaves_no_hole(large: CanvasBench) -> None:
+    both = asyncio.Barrier(2)
+
+    async def spread_together(ctx: Context) -> None:
+        await both.wait()
+        raise ctx.replace(Described(chord([sig("add", n, n) for n in range(35)], sig("echo"))))
+
+    large.task(spread_together)
+    first, second = [await large.send("spread_together") for _ in range(2)]
+    broker = Noting(large.config, {3: RuntimeError("a fault")})
+    async with large.worker(broker=broker):
+        for each in (first, second):
+            assert await large.value(each) == [[2 * n for n in range(35)]]
+    assert len(broker.sizes) > 3
+
+
+async def test_a_header_grows_by_a_large_group(large: CanvasBench) -> None:
+    async def grow(ctx: Context) -> int:
+        await ctx.add_to_chord(Described(group(*(sig("add", n, n) for n in range(35)))))
+        return 1
+
+    large.task(grow)
+    body = await large.start(chord([sig("grow")], sig("total")))
+    async with large.worker():
+        assert await large.value(body) == 1 + 35 * 34
