@@ -85,8 +85,11 @@ class Chords(Protocol):
         """Expect the parts of chords. Opening again what is open, or was closed moments ago, changes nothing."""
         ...
 
-    async def grow(self, group_id: str, by: int, *, expires: float | None = None) -> None:
-        """Expect more parts than the opening said: a header task adds some while it runs. Not idempotent."""
+    async def grow(self, group_id: str, by: int, *, name: str, expires: float | None = None) -> None:
+        """Expect more parts than the opening said: a header task adds some while it runs.
+
+        A chord grows once by a `name`, however often it is said: by a task that runs again, or that heard no answer.
+        """
         ...
 
     async def join(self, parts: Sequence[ChordPart], *, lease: float = CLAIM) -> list[ChordClaim]:

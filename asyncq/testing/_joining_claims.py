@@ -140,7 +140,7 @@ class Closing(JoiningFixtures):
         assert await join(elsewhere, part(group, 0), part(group, 1)) is None
         await open_chord(elsewhere, group, 2)
         assert await join(elsewhere, part(group, 0), part(group, 1), part(group, 2)) is None
-        await within(elsewhere.grow(group, -1))
+        await within(elsewhere.grow(group, -1, name="more"))
         assert not await within(chords.renew(claim))
         assert await overdue(elsewhere, group) == []
 

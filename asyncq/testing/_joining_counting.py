@@ -112,7 +112,7 @@ class Counting(JoiningFixtures):
     async def test_a_chord_that_grows_waits_for_more(self, chords: Chords, group: str) -> None:
         await open_chord(chords, group, 2)
         await join(chords, part(group, 0))
-        await within(chords.grow(group, 2, expires=LONG))
+        await within(chords.grow(group, 2, name="more", expires=LONG))
         added = [part(group, 0, task_id=f"{group}-added-{number}") for number in range(2)]
 
         assert await join(chords, added[0]) is None
@@ -126,8 +126,22 @@ class Counting(JoiningFixtures):
             part(group, 1).member,
         ]
 
+    async def test_it_grows_once_by_a_name(self, new_backend: NewBackend, chords: Chords, group: str) -> None:
+        """A task that runs again says it again, maybe elsewhere, also when it heard no answer to the first time."""
+        elsewhere = (await new_backend()).chords
+        await open_chord(chords, group, 1)
+        for name in ("task.0", "task.1", "task.0"):
+            await within(chords.grow(group, 1, name=name, expires=LONG))
+        await within(elsewhere.grow(group, 1, name="task.1", expires=LONG))
+
+        assert await join(chords, part(group, 0), part(group, 1)) is None
+        claim = await join(elsewhere, part(group, 2))
+
+        assert claim is not None
+        assert await members(chords, claim) == [part(group, index).member for index in range(3)]
+
     async def test_it_may_grow_before_it_is_opened(self, chords: Chords, group: str) -> None:
-        await within(chords.grow(group, 1))
+        await within(chords.grow(group, 1, name="more"))
         await open_chord(chords, group, 1)
 
         assert await join(chords, part(group, 0)) is None

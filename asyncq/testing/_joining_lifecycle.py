@@ -74,7 +74,7 @@ class CancellingJoining(JoiningFixtures):
             group = environment.new_id()
             await open_chord(chords, group, 1)
 
-        await cancel_everywhere(lambda: chords.grow(group, 1, expires=LONG), check)
+        await cancel_everywhere(lambda: chords.grow(group, 1, name="more", expires=LONG), check)
 
     async def test_cancelled_members(self, chords: Chords, group: str) -> None:
         claim = await claimed(chords, group, size=5)
@@ -186,7 +186,7 @@ def _calls(chords: Chords, claim: ChordClaim) -> list[Callable[[], Coroutine[Any
 
     return [
         lambda: chords.open([ChordOpening(group_id=claim.group_id, size=1, expires=LONG)]),
-        lambda: chords.grow(claim.group_id, 1, expires=LONG),
+        lambda: chords.grow(claim.group_id, 1, name="more", expires=LONG),
         lambda: chords.join([part(claim.group_id, 0)]),
         read,
         lambda: chords.renew(claim),

@@ -44,6 +44,6 @@ def set_up_canvas(setup: WorkerSetup, records: RecordEncoder, coordination: Coor
         programs=programs,
         continuation=continuation,
         errbacks=ErrbackRunner(flow),
-        courier=Courier(setup.broker, chords, continuation, coordination),
+        courier=Courier(setup.broker, chords, continuation),
         chords=chords,
     )

@@ -72,9 +72,9 @@ class ChordKeeper:
         """Expect the parts of chords. Raises BackendError when the backend refuses that for good."""
         await self._patiently(lambda: self._chords.open(openings))
 
-    async def grow(self, group_id: str, by: int) -> None:
-        """Expect more parts. Raises BackendError: it is not idempotent, and so not tried again."""
-        await self._chords.grow(group_id, by, expires=self._setup.chord_expires)
+    async def grow(self, group_id: str, by: int, *, name: str) -> None:
+        """Expect more parts, once by each name. Raises BackendError as `open`."""
+        await self._patiently(lambda: self._chords.grow(group_id, by, name=name, expires=self._setup.chord_expires))
 
     async def hand_in(self, parts: Sequence[ChordPart]) -> list[Conclusion]:
         """Hand in parts; return the ends of those chords that are complete now."""

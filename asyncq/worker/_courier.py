@@ -7,9 +7,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from asyncq._suspicion import key_of
 from asyncq.canvas import ChainNode, ChordNode, Document, GroupNode, Node, TaskNode, read_node, size_of
-from asyncq.driver import Broker, Coordination, Fact
+from asyncq.driver import Broker
 from asyncq.errors import ConfigurationError, SignatureError
 from asyncq.protocol import TaskMessage
 from asyncq.worker._chords import ChordKeeper
@@ -17,24 +16,14 @@ from asyncq.worker._continuation import Continuation
 
 # `Any` below: result tuples, which are nested lists of ids and None.
 
-#: Seconds that it is remembered which chords have grown.
-_TTL = 86400.0
-
 
 class Courier:
     """One worker's."""
 
-    def __init__(
-        self,
-        broker: Broker,
-        chords: ChordKeeper | None,
-        continuation: Continuation,
-        coordination: Coordination | None,
-    ) -> None:
+    def __init__(self, broker: Broker, chords: ChordKeeper | None, continuation: Continuation) -> None:
         self._broker = broker
         self._chords = chords
         self._continuation = continuation
-        self._coordination = coordination
 
     async def add_to_chord(self, message: TaskMessage, document: Document, number: int) -> list[Any]:
         """Send one more member of the chord that a task stands in, its `number`th; return its result tuple.
@@ -49,24 +38,13 @@ class Courier:
             )
         node = _in_header(read_node(document), message)
         sequel = self._continuation.sent_by(message, node, [], number=number)
-        await self._grow_once(self._chords, message, size_of(node), number)
+        # A task that runs again sends the same member again, and the chord must not expect two.
+        await self._chords.grow(message.group, size_of(node), name=f"{message.id}.{number}")
         for batch in joined([sequel.first], *sequel.more):
             if batch.openings:
                 await self._chords.open(batch.openings)
             await self._broker.publish(batch.messages)
         return sequel.children[0]
-
-    async def _grow_once(self, chords: ChordKeeper, message: TaskMessage, by: int, number: int) -> None:
-        """A task that runs again sends the same member again, and the chord must not expect two."""
-        group_id = message.group or ""
-        if self._coordination is None:
-            await chords.grow(group_id, by)
-            return
-        fact = Fact(key=f"grown.{key_of(f'{message.id}.{number}')}", value=b"1", ttl=_TTL)
-        [grown] = await self._coordination.get([fact.key])
-        if grown is None:
-            await chords.grow(group_id, by)
-            await self._coordination.put([fact])
 
 
 def _in_header(node: Node, message: TaskMessage) -> Node:

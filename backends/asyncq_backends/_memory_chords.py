@@ -24,12 +24,14 @@ _BATCH = 500
 class _Chord:
     """What is known of one chord. Times are monotonic."""
 
-    __slots__ = ("added", "body", "closed", "expires", "parts", "saved", "size", "token", "until")
+    __slots__ = ("added", "body", "closed", "expires", "growths", "parts", "saved", "size", "token", "until")
 
     def __init__(self) -> None:
         #: Parts to expect; none before it is opened.
         self.size: int | None = None
         self.added = 0
+        #: Names of what it has grown by.
+        self.growths: set[str] = set()
         #: (index, task id) -> member.
         self.parts: dict[tuple[float, str], bytes] = {}
         self.body: bytes | None = None
@@ -69,10 +71,11 @@ class _Store:
                     chord.size, chord.saved = opening.size, opening.saved
                     chord.expires = _end(now, opening.expires)
 
-    def grow(self, group_id: str, by: int, now: float, expires: float | None) -> None:
+    def grow(self, group_id: str, by: int, name: str, now: float, expires: float | None) -> None:
         with self._lock:
             chord = self._get(group_id, now)
-            if not chord.closed:
+            if not chord.closed and name not in chord.growths:
+                chord.growths.add(name)
                 chord.added += by
                 chord.expires = _end(now, expires)
 
@@ -166,9 +169,9 @@ class MemoryChords:
         await self._turn()
         self._store.open(openings, self._clock.monotonic())
 
-    async def grow(self, group_id: str, by: int, *, expires: float | None = None) -> None:
+    async def grow(self, group_id: str, by: int, *, name: str, expires: float | None = None) -> None:
         await self._turn()
-        self._store.grow(group_id, by, self._clock.monotonic(), expires)
+        self._store.grow(group_id, by, name, self._clock.monotonic(), expires)
 
     async def join(self, parts: Sequence[ChordPart], *, lease: float = CLAIM) -> list[ChordClaim]:
         await self._turn()

@@ -27,8 +27,8 @@ PAGE = 500
 #: Parts of a closed chord that are deleted at a time.
 SLICE = 5_000
 
-#: The place of a part that names none.
-_LAST = 2**62
+#: The place of a part that names none, and of what is none: the name of a growth, kept beside the parts.
+_LAST, _GROWTH = 2**62, -2
 
 
 class SQLiteChords:
@@ -56,10 +56,10 @@ class SQLiteChords:
 
         await self._connection.run(job)
 
-    async def grow(self, group_id: str, by: int, *, expires: float | None = None) -> None:
+    async def grow(self, group_id: str, by: int, *, name: str, expires: float | None = None) -> None:
         def job(session: Session) -> None:
             with session.adding() as db:
-                _grow(db, self._clock.wall(), group_id, by, expires)
+                _grow(db, self._clock.wall(), group_id, by, name=name, expires=expires)
 
         await self._connection.run(job)
 
@@ -143,8 +143,11 @@ def _open(db: sqlite3.Connection, now: float, opening: ChordOpening) -> None:
     )
 
 
-def _grow(db: sqlite3.Connection, now: float, group_id: str, by: int, expires: float | None) -> None:
+def _grow(db: sqlite3.Connection, now: float, group_id: str, by: int, *, name: str, expires: float | None) -> None:
     if _is_closed(db, now, group_id):
+        return
+    named = "INSERT OR IGNORE INTO chord_part (group_id, place, task_id, member) VALUES (?, ?, ?, x'')"
+    if not db.execute(named, (group_id, _GROWTH, name)).rowcount:
         return
     db.execute(
         "INSERT INTO chord (group_id, added, expires) VALUES (?, ?, ?) ON CONFLICT (group_id) "

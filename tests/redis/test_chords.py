@@ -115,7 +115,7 @@ async def test_a_chord_whose_body_was_sent_looks_as_celerys(backend: RedisBacken
     assert 21 < client.ttl(f"celery-taskset-meta-{group}.c") <= captured[f"celery-taskset-meta-{group}.c"]["ttl"] + 1
     assert client.keys("*asyncq*") == []
     await open_chord(backend, group, 2)
-    await backend.chords.grow(group, 1, expires=DAY)
+    await backend.chords.grow(group, 1, name="more", expires=DAY)
     assert same_keys(look(client), captured), "sent again by a step that was delivered again"
 
 
@@ -173,7 +173,7 @@ async def test_a_member_that_celery_has_counted_is_not_counted_again(backend: Re
 
 async def test_growth_is_celerys_counter(backend: RedisBackend, client: Client) -> None:
     client.incr("celery-taskset-meta-g.t")
-    await backend.chords.grow("g", 2, expires=60.0)
+    await backend.chords.grow("g", 2, name="more", expires=60.0)
     await open_chord(backend, "g", 1)
 
     assert client.get("celery-taskset-meta-g.t") == b"3"
@@ -196,7 +196,7 @@ async def test_the_prefix_stands_before_every_key(
 ) -> None:
     backend = await new_backend(global_keyprefix=prefix)
     claim = await complete(backend, "g", lease=0.001)
-    await backend.chords.grow("g", 0, expires=DAY)
+    await backend.chords.grow("g", 0, name="more", expires=DAY)
 
     names = {name.decode() for name in client.keys("*")}
 
@@ -217,7 +217,7 @@ async def test_what_is_no_answer_to_ordered_is_refused(new_backend: NewBackend, 
 
 async def test_every_key_has_a_life_and_a_part_renews_it(backend: RedisBackend, client: Client) -> None:
     await open_chord(backend, "g", 3, expires=100.0)
-    await backend.chords.grow("g", 1, expires=100.0)
+    await backend.chords.grow("g", 1, name="more", expires=100.0)
     await backend.chords.join([part("g", 0, expires=100.0)])
     assert {50 < client.ttl(name) <= 100 for name in client.keys("*")} == {True}
 
@@ -349,7 +349,7 @@ async def test_a_full_server_completes_chords(own_server: RedisServer) -> None:
             return found.issuperset(groups[1:])
 
         await until(look)
-        await backend.chords.grow(groups[1], 1, expires=DAY)
+        await backend.chords.grow(groups[1], 1, name="more", expires=DAY)
         await open_chord(backend, new_id(), 1)
     finally:
         own_server.command("CONFIG", "SET", "maxmemory", "0")

@@ -175,8 +175,8 @@ class SimChords(MemoryChords):
     async def open(self, openings: Sequence[ChordOpening]) -> None:
         await self.link.call(super().open, openings)
 
-    async def grow(self, group_id: str, by: int, *, expires: float | None = None) -> None:
-        await self.link.call(super().grow, group_id, by, expires=expires)
+    async def grow(self, group_id: str, by: int, *, name: str, expires: float | None = None) -> None:
+        await self.link.call(super().grow, group_id, by, name=name, expires=expires)
 
     async def join(self, parts: Sequence[ChordPart], *, lease: float = CLAIM) -> list[ChordClaim]:
         return await self.link.call(super().join, parts, lease=lease)

@@ -15,7 +15,8 @@ from asyncq._chain_rest import CHAIN_REST, keep_rest
 from asyncq._coordination import coordination_of
 from asyncq.canvas import Node, TaskNode
 from asyncq.driver import BackendCapabilities, StoredResult
-from asyncq.errors import ConfigurationError
+from asyncq.errors import BackendConnectionError, ConfigurationError
+from asyncq_backends._memory_chords import MemoryChords
 from asyncq_backends.memory import MemoryBackend
 from worker.canvas_bench import CanvasBench, Described, chain, chord, group, sig
 
@@ -215,6 +216,30 @@ async def test_a_chord_grows_once_however_often_its_member_runs(bench: CanvasBen
     async with bench.worker():
         [results] = await bench.value(body)
     assert sorted(results) == [2, 4, 100]
+
+
+async def test_a_chord_grows_once_though_its_answer_is_lost(
+    bench: CanvasBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def grows(ctx: Context) -> int:
+        await ctx.add_to_chord(Described(sig("add", 1, 1)))
+        return 100
+
+    grow, said = MemoryChords.grow, list[str]()
+
+    async def lossy(self: MemoryChords, group_id: str, by: int, *, name: str, expires: float | None = None) -> None:
+        await grow(self, group_id, by, name=name, expires=expires)
+        said.append(name)
+        if len(said) == 1:
+            raise BackendConnectionError("the answer got lost")
+
+    monkeypatch.setattr(MemoryChords, "grow", lossy)
+    bench.task(grows)
+    body = await bench.start(chord([sig("grows"), sig("add", 2, 2)], sig("echo")))
+    async with bench.worker():
+        [results] = await bench.value(body)
+    assert sorted(results) == [2, 4, 100]
+    assert len(said) == 2
 
 
 async def test_several_may_be_added_side_by_side(bench: CanvasBench) -> None:

@@ -26,6 +26,9 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
 #: What the keys of parts begin with, and the place of one that names none: behind all digits.
 _PART, _LAST = "part:", "~"
 
+#: What the keys of growths begin with.
+_GROWTH = "growth:"
+
 #: Why a transaction was refused that may be tried again: others write the same items, or too much is asked.
 _BUSY = frozenset({"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"})
 
@@ -55,47 +58,40 @@ class ChordCounting:
         The whole is refused where one of them is not new; the others are then tried again without it.
         """
         left = list(parts)
-        pause, deadline = _FIRST_PAUSE, asyncio.get_running_loop().time() + self._link.timeout
         while left:
-            try:
-                await self._link.call("transact_write_items", harmless=True, TransactItems=self._transaction(left))
-            except Refusal as refusal:
-                codes = [str(reason.get("Code")) for reason in refusal.details.get("CancellationReasons", [])]
-                refused = {at for at, code in enumerate(codes) if code == "ConditionalCheckFailed"}
-                if len(left) in refused:  # the state's
-                    return False
-                left = [part for at, part in enumerate(left) if at not in refused]
-                if not refused:
-                    if _BUSY.isdisjoint(codes):
-                        raise self._link.translated(refusal) from refusal
-                    if asyncio.get_running_loop().time() + pause > deadline:
-                        raise BackendConnectionError(
-                            f"{self._link.account.address} counts no part: too many at once"
-                        ) from refusal
-                    await asyncio.sleep(self._random.uniform(0, pause))
-                    pause = min(2 * pause, _LONGEST_PAUSE)
-            else:
-                return True
+            refused = await self._write_together(self._transaction(left))
+            if len(left) in refused:  # the state's
+                return False
+            left = [part for at, part in enumerate(left) if at not in refused] if refused else []
         return True
+
+    async def grow(self, group_id: str, by: int, name: str, expires: float | None) -> bool:
+        """Expect more parts, unless that was said by this name. False as for `add`."""
+        now = self._clock.wall()
+        growth = self._own(group_id, f"{_GROWTH}{name}", expires, now)
+        state = self._states.growing(group_id, by, expires)
+        return 1 not in await self._write_together([self._new(growth, now), {"Update": state}])
 
     async def members(self, group_id: str) -> AsyncGenerator[list[bytes]]:
         """In pages, in their order."""
         further: dict[str, Any] = {}  # Any: as the API has it
         while True:
-            items, further = await self._page(group_id, further)
+            items, further = await self._page(group_id, _PART, further)
             now = self._clock.wall()
             yield [bytes(item["member"]["B"]) for item in items if float(item["expires"]["N"]) > now]
             if not further:
                 return
 
     async def delete_members(self, group_id: str) -> None:
-        further: dict[str, Any] = {}  # Any: as the API has it
-        while True:
-            items, further = await self._page(group_id, further)
-            keys = [{"space": item["space"], "key": item["key"]} for item in items]
-            await self._write(self._shared, keys)
-            if not further:
-                return
+        """And what it has grown by."""
+        for kind in (_PART, _GROWTH):
+            further: dict[str, Any] = {}  # Any: as the API has it
+            while True:
+                items, further = await self._page(group_id, kind, further)
+                keys = [{"space": item["space"], "key": item["key"]} for item in items]
+                await self._write(self._shared, keys)
+                if not further:
+                    break
 
     # -- among the results -----------------------------------------------------------------------------------------
 
@@ -129,34 +125,60 @@ class ChordCounting:
 
     # -- requests --------------------------------------------------------------------------------------------------
 
+    async def _write_together(self, items: Sequence[Item]) -> set[int]:
+        """Write all of them or none; return the positions of those whose condition didn't hold.
+
+        Waits while others write the same ones.
+        """
+        pause, deadline = _FIRST_PAUSE, asyncio.get_running_loop().time() + self._link.timeout
+        while True:
+            try:
+                await self._link.call("transact_write_items", harmless=True, TransactItems=items)
+            except Refusal as refusal:
+                codes = [str(reason.get("Code")) for reason in refusal.details.get("CancellationReasons", [])]
+                refused = {at for at, code in enumerate(codes) if code == "ConditionalCheckFailed"}
+                if refused:
+                    return refused
+                if _BUSY.isdisjoint(codes):
+                    raise self._link.translated(refusal) from refusal
+                if asyncio.get_running_loop().time() + pause > deadline:
+                    raise BackendConnectionError(
+                        f"{self._link.account.address} counts no part: too many at once"
+                    ) from refusal
+                await asyncio.sleep(self._random.uniform(0, pause))
+                pause = min(2 * pause, _LONGEST_PAUSE)
+            else:
+                return set()
+
     def _transaction(self, parts: Sequence[ChordPart]) -> list[Item]:
         """Parts, the chord's state, the counter: refusals name them by their position."""
         now = self._clock.wall()
         last = parts[-1]
-        puts: list[Item] = [
-            {
-                "Put": {
-                    "TableName": self._shared,
-                    "Item": self._item(part, now),
-                    "ConditionExpression": _NEW,
-                    "ExpressionAttributeNames": names_in(_NEW),
-                    "ExpressionAttributeValues": {":now": {"N": repr(now)}},
-                }
-            }
-            for part in parts
-        ]
+        puts = [self._new(self._item(part, now), now) for part in parts]
         count = self._count(last.group_id, len(parts), last.expires)
         return [*puts, {"Update": self._states.keeping(last)}, {"Update": count}]
 
+    def _new(self, item: Item, now: float) -> Item:
+        return {
+            "Put": {
+                "TableName": self._shared,
+                "Item": item,
+                "ConditionExpression": _NEW,
+                "ExpressionAttributeNames": names_in(_NEW),
+                "ExpressionAttributeValues": {":now": {"N": repr(now)}},
+            }
+        }
+
     def _item(self, part: ChordPart, now: float) -> Item:
         place = _LAST if part.index is None else f"{part.index:010}"
-        _, values = expiry(part.expires, now)
-        return {
-            "space": {"S": self._space + part.group_id},
-            "key": {"S": f"{_PART}{place}:{part.task_id}"},
-            "member": {"B": part.member},
-            **{name[1:]: value for name, value in values.items()},
-        }
+        item = self._own(part.group_id, f"{_PART}{place}:{part.task_id}", part.expires, now)
+        return {**item, "member": {"B": part.member}}
+
+    def _own(self, group_id: str, key: str, expires: float | None, now: float) -> Item:
+        """One in the chord's partition."""
+        _, values = expiry(expires, now)
+        place: Item = {"space": {"S": self._space + group_id}, "key": {"S": key}}
+        return place | {name[1:]: value for name, value in values.items()}
 
     def _count(self, group_id: str, by: int, expires: float | None) -> Item:
         """An update of the counter. What it reads is the counter as it was before, whatever else it sets."""
@@ -181,8 +203,8 @@ class ChordCounting:
         seconds = expires if self._ttl_seconds is None else self._ttl_seconds
         return {} if seconds is None or seconds < 0 else {":ttl": expiry(seconds, now)[1][":ttl"]}
 
-    async def _page(self, group_id: str, further: dict[str, Any]) -> tuple[list[Item], dict[str, Any]]:
-        condition = "#space = :space AND begins_with(#key, :part)"
+    async def _page(self, group_id: str, kind: str, further: dict[str, Any]) -> tuple[list[Item], dict[str, Any]]:
+        condition = "#space = :space AND begins_with(#key, :kind)"
         answer = await self._link.ask(
             "query",
             harmless=True,
@@ -191,7 +213,7 @@ class ChordCounting:
             Limit=_PAGE,
             KeyConditionExpression=condition,
             ExpressionAttributeNames=names_in(condition),
-            ExpressionAttributeValues={":space": {"S": self._space + group_id}, ":part": {"S": _PART}},
+            ExpressionAttributeValues={":space": {"S": self._space + group_id}, ":kind": {"S": kind}},
             **further,
         )
         last = answer.get("LastEvaluatedKey")

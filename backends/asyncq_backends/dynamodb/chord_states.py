@@ -83,12 +83,6 @@ class ChordStates:
             values[":saved"] = {"BOOL": True}
         return await self._change(opening.group_id, changes, values, _OPEN, harmless=True, expires=(opening.expires,))
 
-    async def grow(self, group_id: str, by: int, expires: float | None) -> ChordState | None:
-        """None as for `open`."""
-        changes = ["#added = if_not_exists(#added, :zero) + :by"]
-        values: Item = {":by": {"N": str(by)}, ":zero": {"N": "0"}}
-        return await self._change(group_id, changes, values, _OPEN, expires=(expires,))
-
     async def set_size(self, group_id: str, size: int) -> ChordState | None:
         """Of a chord whose header somebody else has saved."""
         values: Item = {":size": {"N": str(size)}, ":saved": {"BOOL": True}}
@@ -138,19 +132,25 @@ class ChordStates:
 
     def keeping(self, part: ChordPart) -> Item:
         """An update, for a transaction: the chord is open, and lives on for a part's sake."""
-        attributes, values = expiry(part.expires, self._clock.wall())
-        update = f"SET #body = if_not_exists(#body, :body), {attributes}"
+        change = "#body = if_not_exists(#body, :body)"
+        return self._while_open(part.group_id, change, {":body": {"B": part.body}}, part.expires)
+
+    def growing(self, group_id: str, by: int, expires: float | None) -> Item:
+        """The same for more parts to expect."""
+        values: Item = {":by": {"N": str(by)}, ":zero": {"N": "0"}}
+        return self._while_open(group_id, "#added = if_not_exists(#added, :zero) + :by", values, expires)
+
+    def _while_open(self, group_id: str, change: str, values: Item, expires: float | None) -> Item:
+        now = self._clock.wall()
+        attributes, further = expiry(expires, now)
+        update = f"SET {change}, {attributes}"
         return {
             "TableName": self._table,
-            "Key": self._key(part.group_id),
+            "Key": self._key(group_id),
             "UpdateExpression": update,
             "ConditionExpression": _OPEN,
             "ExpressionAttributeNames": names_in(update, _OPEN),
-            "ExpressionAttributeValues": {
-                **values,
-                ":body": {"B": part.body},
-                ":now": _number(self._clock.wall()),
-            },
+            "ExpressionAttributeValues": {**values, **further, ":now": _number(now)},
         }
 
     # -- the list of those that were claimed ---------------------------------------------------------------------

@@ -73,10 +73,11 @@ class DynamoChords:
         await self._shared.ready()
         await together(self._open(opening) for opening in openings)
 
-    async def grow(self, group_id: str, by: int, *, expires: float | None = None) -> None:
+    async def grow(self, group_id: str, by: int, *, name: str, expires: float | None = None) -> None:
         await self._shared.ready()
-        if await self._states.grow(group_id, by, expires) is None and await self._begins_anew(group_id):
-            await self._states.grow(group_id, by, expires)
+        growth = partial(self._counting.grow, group_id, by, name, expires)
+        if not await growth() and await self._begins_anew(group_id):
+            await growth()
 
     async def join(self, parts: Sequence[ChordPart], *, lease: float = CLAIM) -> list[ChordClaim]:
         await self._shared.ready()

@@ -78,9 +78,10 @@ class RedisChords:
     async def open(self, openings: Sequence[ChordOpening]) -> None:
         await _each(self._open(opening) for opening in openings)
 
-    async def grow(self, group_id: str, by: int, *, expires: float | None = None) -> None:
+    async def grow(self, group_id: str, by: int, *, name: str, expires: float | None = None) -> None:
         key = self._prefix + group_id
-        await self._link.run(_GROW, [self._none, f"{key}.t", f"{key}.c"], [by, _life(expires)])
+        keys = [self._none, f"{key}.t", f"{key}.c", f"{key}.d"]
+        await self._link.run(_GROW, keys, [by, _life(expires), name])
 
     async def join(self, parts: Sequence[ChordPart], *, lease: float = CLAIM) -> list[ChordClaim]:
         by_group: defaultdict[str, list[ChordPart]] = defaultdict(list)

@@ -1,10 +1,16 @@
--- Expect more parts of a chord.
+-- Expect more parts of a chord, once by each name.
 --
--- KEYS: none, growth (.t), claim (.c). ARGV: how many, life in milliseconds ("" for ever).
+-- KEYS: none, growth (.t), claim (.c), those counted (.d). ARGV: how many, life in milliseconds ("" for ever), name.
 
 redis.call('DEL', KEYS[1])
 
-if redis.call('GET', KEYS[3]) == 'done' then return 0 end
-redis.call('INCRBY', KEYS[2], ARGV[1])
-if ARGV[2] ~= '' then redis.call('PEXPIRE', KEYS[2], ARGV[2]) end
+local _, growth, claim, counted = unpack(KEYS)
+local by, life, name = unpack(ARGV)
+if redis.call('GET', claim) == 'done' then return 0 end
+-- Among the parts that were counted, whose names are "<task id>:<index>": a set that Celery only looks parts up in.
+if redis.call('SADD', counted, '+' .. name) == 0 then return 0 end
+redis.call('INCRBY', growth, by)
+if life ~= '' then
+  for _, key in ipairs({growth, counted}) do redis.call('PEXPIRE', key, life) end
+end
 return 1
