@@ -15,16 +15,15 @@ from asyncq_brokers.sqs import SqsBroker
 from aws.strict_sqs import StrictSqs
 
 
+def config(url: str = "sqs://", **options: Any) -> DriverConfig:
+    """What a driver is made with; the options are `broker_transport_options`."""
+    return DriverConfig(url=url, app="tests", environment=system_environment(), options=options)
+
+
 @asynccontextmanager
 async def opened(strict: StrictSqs, **options: Any) -> AsyncGenerator[SqsBroker]:
     """A broker on the strict server, open."""
-    config = DriverConfig(
-        url=strict.url,
-        app="tests",
-        environment=system_environment(),
-        options={"wait_time_seconds": 1, **options},
-    )
-    broker = SqsBroker(config)
+    broker = SqsBroker(config(strict.url, **{"wait_time_seconds": 1, **options}))
     try:
         await broker.open()
         yield broker

@@ -73,6 +73,8 @@ class StrictSqs:
         self.queues: dict[str, StrictQueue] = {}
         #: Requests by action.
         self.requests: Counter[str] = Counter()
+        #: Access keys that have signed.
+        self.keys: set[str] = set()
         #: Members of batches that were sent, deleted, changed.
         self.members: Counter[str] = Counter()
         #: Seconds that the clock is ahead: twelve hours need not be waited for.
@@ -151,6 +153,7 @@ class StrictSqs:
         self.waiting -= 1
         action = request.headers["X-Amz-Target"].rpartition(".")[2]
         self.requests[action] += 1
+        self.keys.add(request.headers["Authorization"].partition("Credential=")[2].partition("/")[0])
         try:
             if action in self.denied:
                 raise SqsError("AccessDenied", f"not authorized to perform: sqs:{action}", 403)

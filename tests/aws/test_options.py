@@ -8,18 +8,13 @@ from typing import Any
 import boto3
 import pytest
 
-from asyncq._clock import system_environment
-from asyncq.driver import DriverConfig, Publication, Queue
+from asyncq.driver import Publication, Queue
 from asyncq.errors import ConfigurationError
 from asyncq_brokers.sqs import SqsBroker
 from asyncq_brokers.sqs.names import sqs_name
 from asyncq_brokers.sqs.options import read_config
-from aws.kit import task
+from aws.kit import config, task
 from aws.moto_server import MotoServer
-
-
-def config(url: str = "sqs://", **options: Any) -> DriverConfig:
-    return DriverConfig(url=url, app="tests", environment=system_environment(), options=options)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from asyncq.driver import (
     Stored,
 )
 from asyncq.errors import ConfigurationError
-from asyncq_brokers._clients.aws import BROKER_ERRORS, Account, AwsLink, Finisher, allow, arn
+from asyncq_brokers._clients.aws import BROKER_ERRORS, Account, AwsLink, Finisher, allow, arn, borrow
 from asyncq_brokers._parcels import dead_queue
 
 from .consumer import SqsConsumer
@@ -135,7 +135,8 @@ class SqsBroker:
             actions |= {"ChangeMessageVisibility", "DeleteMessage", "GetQueueAttributes", "ReceiveMessage"}
             names += [dead for name in queues if self._queues.is_defined(dead := dead_queue(name))]
         prefix = self._options.queue_name_prefix
-        return [allow(self._account, actions, [arn(self._account, sqs_name(prefix, name)) for name in names])]
+        resources = [arn(self._account, sqs_name(prefix, name)) for name in names]
+        return [allow(self._account, actions, resources), *borrow(self._account)]
 
     async def _declare_dead(self, name: str) -> None:
         """The place of dead letters: that it may not be made is to be known when a worker starts, not months later."""

@@ -7,7 +7,7 @@ from .errors import Refusal, is_throttling
 from .finishing import Finisher
 from .link import AwsLink
 from .numbers import read_number, read_seconds
-from .policy import allow, arn
+from .policy import allow, arn, borrow
 from .together import together
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Refusal",
     "allow",
     "arn",
+    "borrow",
     "is_throttling",
     "read_number",
     "read_query",

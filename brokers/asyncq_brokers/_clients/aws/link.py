@@ -117,6 +117,8 @@ class AwsLink:
         """Make the client and find credentials; nothing is sent to the service."""
         try:
             await self._made()
+        except ClientError as error:  # of a role that is denied
+            raise self.translated(Refusal.of(error), starting=True) from error
         except (BotoCoreError, OSError, TimeoutError) as error:
             raise translate(error, self.errors, self.account.address) from error
 
@@ -158,7 +160,7 @@ class AwsLink:
         session.register_component("data_loader", _loader())
         region: str = account.region or session.get_config_variable("region") or "us-east-1"
         if account.role is not None:
-            await assume_role(session, account, region)
+            await assume_role(session, account, region, timeout=self.timeout)
         elif account.access_key is None and await session.get_credentials() is None:
             raise NoCredentialsError
         config = AioConfig(
@@ -172,8 +174,9 @@ class AwsLink:
             account.service,
             region_name=region,
             endpoint_url=account.endpoint_url,
-            aws_access_key_id=account.access_key,
-            aws_secret_access_key=account.secret_key,
+            # They would win against the role's, which they have borrowed.
+            aws_access_key_id=None if account.role else account.access_key,
+            aws_secret_access_key=None if account.role else account.secret_key,
             config=config,
         )
         return await self._stack.enter_async_context(context)
