@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from asyncq.canvas import ChainNode, ChordNode, GroupNode, Node, TaskNode, unchained
 from asyncq.errors import SignatureError
 
-__all__ = ["Stream", "chained", "grouped"]
+__all__ = ["Stream", "chained", "grouped", "settled"]
 
 #: Members of a group that are made at once; a generator with more gives the others while they are sent.
 _MADE_AT_ONCE = 1000
@@ -31,18 +31,20 @@ class Stream:
         return members
 
 
-def grouped(members: Iterable[Node]) -> GroupNode:
-    """Side by side. Of a generator only the beginning is made now."""
-    settled = map(_settled, members)
-    first = list(islice(settled, _MADE_AT_ONCE))
-    more = next(settled, None)
-    return GroupNode(tasks=first if more is None else Stream(joined(first, [more], settled)))
+def grouped(members: Iterable[Node], *, lazily: bool) -> GroupNode:
+    """Side by side; `lazily`, only the beginning is made now."""
+    made = map(settled, members)
+    if not lazily:
+        return GroupNode(tasks=list(made))
+    first = list(islice(made, _MADE_AT_ONCE))
+    more = next(made, None)
+    return GroupNode(tasks=first if more is None else Stream(joined(first, [more], made)))
 
 
 def chained(nodes: Iterable[Node]) -> Node:
     """One after the other. A group that is followed becomes a chord; what follows a chord belongs to its body."""
     parts = list(joined.from_iterable(map(_parts, nodes)))
-    steps = [*parts[:1], *map(_settled, parts[1:])]
+    steps = [*parts[:1], *map(settled, parts[1:])]
     for place, step in enumerate(steps[:-1]):
         if isinstance(step, GroupNode):
             steps[place:] = [ChordNode(header=step, body=chained(steps[place + 1 :]))]
@@ -61,15 +63,15 @@ def _parts(node: Node) -> list[Node]:
     return unchained(node) if node.options or node.args or node.immutable else node.tasks
 
 
-def _settled(node: Node) -> Node:
+def settled(node: Node) -> Node:
     """With all members made: only what stands first is sent while it is made."""
     match node:
         case TaskNode():
             return node
         case ChainNode():
-            return replace(node, tasks=[_settled(each) for each in node.tasks])
+            return replace(node, tasks=[settled(each) for each in node.tasks])
         case GroupNode():
-            return replace(node, tasks=[_settled(each) for each in node.tasks])
+            return replace(node, tasks=[settled(each) for each in node.tasks])
         case ChordNode():
-            header = replace(node.header, tasks=[_settled(each) for each in node.header.tasks])
-            return replace(node, header=header, body=None if node.body is None else _settled(node.body))
+            header = replace(node.header, tasks=[settled(each) for each in node.header.tasks])
+            return replace(node, header=header, body=None if node.body is None else settled(node.body))

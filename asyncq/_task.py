@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, Unpack, cast, overload
 
@@ -87,7 +87,8 @@ class _Sendable(Generic[P, R]):
             raise ValueError(f"a chunk holds at least one item, not {size}")
         each = (list(item) for item in items)
         chunks = iter(lambda: list(islice(each, size)), list[Any]())
-        return Group(grouped(self._carried("celery.starmap", chunk) for chunk in chunks), self._sender)
+        carried = (self._carried("celery.starmap", chunk) for chunk in chunks)
+        return Group(grouped(carried, lazily=isinstance(items, Iterator)), self._sender)
 
     def _carried(self, carrier: str, items: list[Any]) -> TaskNode:
         """The call of a task that calls this one."""

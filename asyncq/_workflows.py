@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any, Generic, Literal, TypeVar, cast, overload
 
 from asyncq._canvas_sending import CanvasSender
-from asyncq._combining import chained, grouped
+from asyncq._combining import chained, grouped, settled
 from asyncq._signature import Group, Signature, Step
 from asyncq.canvas import ChordNode, ChordPolicy, GroupNode
 
@@ -59,7 +59,7 @@ def chain(*steps: Any) -> Any:
 
     A group in it becomes a chord when something follows it. Raises ValueError for no step at all.
     """
-    signatures = list(_each(steps))
+    signatures = list(_each(_given(steps)))
     if not signatures:
         raise ValueError("a chain needs at least one step")
     return Signature[Any](chained(each.node for each in signatures), _sender(signatures))
@@ -78,9 +78,11 @@ def group(*members: Any) -> Any:
 
     A generator is read while the group is sent, so that there may be any number of members; it is sent once.
     """
-    signatures = _each(members)
+    given = _given(members)
+    signatures = _each(given)
     first = list(islice(signatures, 1))
-    return Group[Any](grouped(each.node for each in joined(first, signatures)), _sender(first))
+    nodes = (each.node for each in joined(first, signatures))
+    return Group[Any](grouped(nodes, lazily=isinstance(given, Iterator)), _sender(first))
 
 
 class ChordHeader(Generic[R]):
@@ -94,7 +96,7 @@ class ChordHeader(Generic[R]):
         """The chord, which is not sent yet."""
         (signature,) = _each([body])
         header = cast("GroupNode", self._header.node)  # a group's is never another one
-        node = ChordNode(header=header, body=signature.node, policy=self._policy)
+        node = ChordNode(header=header, body=settled(signature.node), policy=self._policy)
         return Signature(node, _sender([self._header, signature]))
 
     def __or__(self, body: Step[list[R], S] | Signature[S]) -> Signature[S]:
@@ -159,10 +161,13 @@ def _policy(on_error: str, threshold: float | None) -> ChordPolicy | None:
     return ChordPolicy(on_error=on_error, threshold=threshold if threshold < 1 else int(threshold))
 
 
-def _each(given: Any) -> Iterator[Signature[Any]]:
-    """What was given, one by one or as one iterable. Raises TypeError for what is no signature."""
-    if len(given) == 1 and isinstance(given[0], Iterable):
-        given = given[0]
+def _given(parts: tuple[Any, ...]) -> Iterable[Any]:
+    """What was given, one by one or as one iterable."""
+    return cast("Iterable[Any]", parts[0]) if len(parts) == 1 and isinstance(parts[0], Iterable) else parts
+
+
+def _each(given: Iterable[Any]) -> Iterator[Signature[Any]]:
+    """Raises TypeError for what is no signature."""
     for each in given:
         if not isinstance(each, Signature):
             raise TypeError(f"a signature is needed here (task.s(…)), not {type(each).__name__}")

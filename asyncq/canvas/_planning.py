@@ -230,19 +230,22 @@ class Planner:
         self, group_id: str, members: Iterable[Node], plan: Callable[[Node], Iterator[Step]]
     ) -> Iterator[Step]:
         """The same, with the opening before the last message, when the size is known."""
-        saved = members_of(members) if isinstance(members, list) else []
         size = 0
         held: Step | None = None
+        # Of most members just the id: there may be many of them.
+        results: list[str | ResultTree] = []
         for member in members:
             size += size_of(member)
+            results += [each.id if each.members is None else each for each in members_of([member])]
             for step in plan(member):
                 if held is not None:
                     yield held
                 held = step
         if held is not None:
             # From here on the header may end at any moment: the backend must know how many parts there are.
-            nested = any(each.members is not None for each in saved)
-            yield Opening(group_id=group_id, size=size, members=saved if nested else None)
+            nested = any(not isinstance(each, str) for each in results)
+            trees = [ResultTree(each) if isinstance(each, str) else each for each in results] if nested else None
+            yield Opening(group_id=group_id, size=size, members=trees)
             yield held
 
     def _body(self, node: ChordNode, body: Node, said: Mapping[str, Any], chain: Sequence[Document] | None) -> Node:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterable
 from itertools import count
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -143,9 +145,11 @@ def test_the_order_of_a_header_is_that_of_its_members() -> None:
     assert [type(step) for step in steps[-2:]] == [Opening, Sending]
 
 
-def test_the_backend_is_told_of_groups_among_the_results() -> None:
+@pytest.mark.parametrize("made", [list, iter])
+def test_the_backend_is_told_of_groups_among_the_results(made: Callable[[list[Node]], Iterable[Node]]) -> None:
+    """Of members that are made while they are sent as well: else the body would get their values side by side."""
     ends_in_group = ChainNode(tasks=[TaskNode(task="t"), GroupNode(tasks=[TaskNode(task="t"), TaskNode(task="t")])])
-    header = GroupNode(tasks=[ends_in_group, TaskNode(task="t")])
+    header = GroupNode(tasks=made([ends_in_group, TaskNode(task="t")]))
     (opening,) = [
         step for step in planner().plan(ChordNode(header=header, body=TaskNode(task="b"))) if isinstance(step, Opening)
     ]

@@ -138,14 +138,33 @@ async def test_a_generator_is_sent_once(queue: AsyncQ) -> None:
             await workflow.send()
 
 
-async def test_a_list_is_sent_as_often_as_one_likes(queue: AsyncQ) -> None:
+@pytest.mark.parametrize("members", [2, 1500])
+async def test_a_list_is_sent_as_often_as_one_likes(queue: AsyncQ, members: int) -> None:
     add, total = declared(queue)
-    workflow = chord([add.s(1), add.s(2)], total.s())
+    workflow = chord([add.s(number) for number in range(members)], total.s())
     async with queue:
-        first, second = await workflow.send(), await workflow.send()
-        ids = [each.id for each in await messages(queue)]
-    assert first.task_id != second.task_id
-    assert len(set(ids)) == 4
+        assert len(workflow.to_dict()["kwargs"]["header"]) == members
+        headers = [(await workflow.send()).parent, (await workflow.clone().send()).parent]
+    results = [each.task_id for header in headers if isinstance(header, GroupResult) for each in header.results]
+    assert len(set(results)) == 2 * members
+
+
+async def test_chunks_of_a_list_are_sent_as_often_as_one_likes(queue: AsyncQ) -> None:
+    add, _ = declared(queue)
+    chunks = add.chunks([(number, number) for number in range(1500)], 1)
+    async with queue:
+        sent = [await chunks.send(), await chunks.send()]
+    assert len({each.task_id for group in sent for each in group.results}) == 3000
+
+
+async def test_a_body_is_made_before_it_is_sent(queue: AsyncQ) -> None:
+    """A header carries it more than once."""
+    add, _ = declared(queue)
+    workflow = chord([add.s(1), add.s(2)], group(add.s(number) for number in range(1500)))
+    async with queue:
+        assert isinstance(await workflow.send(), GroupResult)
+        sent = await messages(queue)
+    assert [len((each.chord or {})["kwargs"]["tasks"]) for each in sent] == [1500, 1500]
 
 
 def test_sync_code_sends_workflows(queue: AsyncQ) -> None:
