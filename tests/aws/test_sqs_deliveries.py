@@ -227,6 +227,21 @@ async def test_dead_letters_are_replayed(strict: StrictSqs) -> None:
         assert [stored.key for stored in await broker.peek("q", "dead")] == [other.key]
 
 
+async def test_dead_letters_of_a_fifo_queue_are_all_seen_and_dropped(strict: StrictSqs) -> None:
+    """SQS shows ten messages of a group, and no more until those are deleted."""
+    async with opened(strict) as broker, consuming(broker, "q.fifo") as consumer:
+        await publish(broker, "q.fifo", *(task(n, message_group_id="tenant") for n in range(13)))
+        for count in (10, 3):
+            for delivery in await take(consumer, count):
+                letter = dead_letter(delivery.content, queue="q.fifo", reason="tests", at=time.time(), attempts=1)
+                assert await consumer.settle([Dead(delivery, letter)]) == []
+        letters = await broker.peek("q.fifo", "dead")
+        assert len(letters) == 13
+        assert await replay(broker, "q.fifo", [letters[12].key]) == 1
+        assert [message.group for message in strict.queues["q.fifo"].messages] == ["tenant"]  # its own again
+        assert await broker.drop("q.fifo", "dead", [letter.key for letter in letters]) == 12
+
+
 async def test_a_letter_that_is_written_is_not_written_again(strict: StrictSqs) -> None:
     async with opened(strict) as broker, consuming(broker, "q") as consumer:
         await publish(broker, "q", task(1))

@@ -59,17 +59,19 @@ class Undertaker:
         return written
 
     def _parcel(self, dead: KnownQueue, held: Held, burial: Dead, position: int) -> Parcel:
+        # In a FIFO queue whoever holds some letters of a group would hide the others from who looks for them. The
+        # message's own group stands in its properties, and has it again when it is replayed.
         letter = burial.letter
         try:
             content = self._publisher.encode(letter, dead.name)
-            return self._publisher.parcel(dead, content, position, properties=letter.properties)
+            return self._publisher.parcel(dead, content, position, properties=letter.properties, alone=True)
         except EncodeError as error:
             content = held.delivery.content
             if not isinstance(content, bytes):
                 raise
             # It came through SQS, so it fits as it stands; the notice on it does not.
             logger.warning("A dead letter of %s goes without its reason: %s", held.queue.name, error)
-            return self._publisher.parcel(dead, content, position, properties=letter.properties)
+            return self._publisher.parcel(dead, content, position, properties=letter.properties, alone=True)
 
     async def _put_off(self, held: Held, burial: Dead) -> bool:
         """Celery's `backoff_policy`: a rejected message comes back instead, later each time (sqs.md, section 6)."""

@@ -134,10 +134,16 @@ class Publisher:
         until: float | None = None,
         eta: float | None = None,
         first: bool = False,
+        alone: bool = False,
     ) -> Parcel:
-        """A member of a batch. Raises EncodeError when it is too large."""
+        """A member of a batch. Raises EncodeError when it is too large.
+
+        `first` says that it is the task's first message, `alone` that in a FIFO queue it stands in nobody's way.
+        """
         entry = self._entry(queue, content, until=until, eta=eta)
         self._address(entry, queue, properties or Properties(), first=first)
+        if alone and queue.fifo:
+            entry["MessageGroupId"] = self._environment.new_id()
         size = size_of(entry)
         if size > MAX_BYTES:
             raise EncodeError(f"the message has {size:,} bytes as SQS counts them; it takes {MAX_BYTES:,}")
