@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from asyncq._call import NO_OPTIONS, Call, CallOptions
 from asyncq._context import current_context
@@ -163,7 +164,10 @@ class Producer:
         return claim_of_rule(rule, call.args, call.kwargs, delay=delay)
 
     def _plan(self, call: Call) -> _Plan:
-        if call.options is not NO_OPTIONS or not self._router.by_name_alone or call.task is None:
+        said = call.options
+        if said is not NO_OPTIONS:
+            said = replace(said, task_id=None)  # all that most parts of a canvas say, and no matter here
+        if said != NO_OPTIONS or not self._router.by_name_alone or call.task is None:
             return self._make_plan(call)
         plan = self._plans.get(call.name)
         if plan is None or plan.task is not call.task:
