@@ -8,7 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager
 
-from asyncq.errors import BackendConnectionError, BackendError
+from asyncq.errors import BackendConnectionError, BackendError, ConfigurationError
 from asyncq_backends._watcher import Watcher, Watchers
 
 __all__ = ["Reader"]
@@ -105,8 +105,13 @@ class Reader:
     async def _look_at(self, task_ids: Sequence[str]) -> None:
         try:
             records = await self._look(task_ids)
-        except BackendError as error:
+        except BackendConnectionError as error:
             logger.warning("not told of results for a moment: %s", error)
+            records = [None] * len(task_ids)
+        except (BackendError, ConfigurationError) as error:  # asking again gets the same answer
+            for task_id in task_ids:
+                for watcher in self._watchers.of(task_id):
+                    watcher.end(error)
             records = [None] * len(task_ids)
         except Exception:  # nobody waits for this task's outcome: tell, and go on
             logger.exception("not told of results for a moment")

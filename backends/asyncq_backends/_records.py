@@ -6,9 +6,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from itertools import islice
 
 from asyncq.errors import BackendError, DecodeError
-from asyncq.protocol import decode_group, decode_part, decode_result
+from asyncq.protocol import SavedGroup, decode_group, decode_part, decode_result
 
-__all__ = ["records_of_group", "status_of"]
+__all__ = ["group_of", "records_of_group", "status_of"]
 
 #: Serialisers that a foreign record may be decoded with, to see its state. Pickle is not among them.
 _ACCEPT = ("json", "msgpack", "yaml")
@@ -27,6 +27,11 @@ def status_of(record: bytes | None) -> str | None:
         return None
 
 
+def group_of(saved: bytes) -> SavedGroup:
+    """A saved group, whoever saved it. Raises DecodeError."""
+    return decode_group(saved, accept=_ACCEPT)
+
+
 async def records_of_group(
     saved: bytes,
     get: Callable[[Sequence[str]], Awaitable[list[bytes | None]]],
@@ -37,7 +42,7 @@ async def records_of_group(
     Raises BackendError when there is neither (any more).
     """
     try:
-        group = decode_group(saved, accept=_ACCEPT)
+        group = group_of(saved)
     except DecodeError as error:
         raise BackendError(f"the saved header of a chord can't be read: {error}") from error
     remaining = group.task_ids()

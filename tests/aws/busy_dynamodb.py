@@ -38,6 +38,9 @@ class BusyDynamo:
         self.failing: Counter[str] = Counter()
         #: How many are done next without an answer.
         self.silent: Counter[str] = Counter()
+        #: Actions that the policy denies, and what every table is said to be.
+        self.denied: set[str] = set()
+        self.table_status: str | None = None
         #: How many members of a batch are done at a time; None does all.
         self.members: int | None = None
         self.port = 0
@@ -60,6 +63,10 @@ class BusyDynamo:
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         action = request.headers["X-Amz-Target"].rpartition(".")[2]
         self.requests[action] += 1
+        if action in self.denied:
+            return _json({"__type": "com.amazon.coral.service#AccessDeniedException", "message": "not you"}, 400)
+        if action == "DescribeTable" and self.table_status is not None:
+            return _json({"Table": {"TableStatus": self.table_status}}, 200)
         for refused, (code, status) in ((self.throttled, _THROTTLED), (self.failing, _FAILED)):
             if refused[action] > 0:
                 refused[action] -= 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -9,7 +10,7 @@ from msgspec.structs import replace
 
 from asyncq._clock import new_id, system_environment
 from asyncq.driver import ChordOpening, ChordPart, DriverConfig, Fact, StoredResult
-from asyncq.errors import BackendConnectionError
+from asyncq.errors import BackendConnectionError, BackendError
 from asyncq.protocol import ResultRecord, SavedGroup, encode_group, encode_part, encode_result
 from asyncq_backends.dynamodb import DynamoBackend
 from aws.busy_dynamodb import BusyDynamo
@@ -146,3 +147,22 @@ async def test_of_a_chord_that_lives_for_ever_nothing_is_left_behind_a_lost_answ
     await backend.chords.close(claim)
     parts = backend.chords.members(replace(claim, saved=None))
     assert [page async for page in parts if page] == []
+
+
+async def test_who_waits_for_a_result_is_told_that_reading_is_denied(backend: DynamoBackend, busy: BusyDynamo) -> None:
+    busy.denied.add("BatchGetItem")
+    async with backend.watch(["task-0"]) as changes, asyncio.timeout(PATIENCE):
+        with pytest.raises(BackendError, match="dynamodb:BatchGetItem"):
+            await anext(aiter(changes))
+
+
+async def test_a_table_that_does_not_get_ready_is_named(
+    busy: BusyDynamo, monkeypatch: pytest.MonkeyPatch, moto: MotoServer
+) -> None:
+    monkeypatch.setattr("asyncq_backends.dynamodb.table._PATIENCE", 0.0)
+    busy.table_status = "DELETING"
+    url = f"dynamodb://testing:testing@127.0.0.1:{busy.port}/leaving"
+    backend = DynamoBackend(DriverConfig(url=url, app="tests", environment=system_environment(), timeout=PATIENCE))
+    with pytest.raises(BackendConnectionError, match=r"'leaving'.*DELETING"):
+        await backend.open()
+    await backend.close()

@@ -15,10 +15,11 @@ from celery import Celery
 from asyncq._clock import new_id, system_environment
 from asyncq.driver import Coordinating, DriverConfig, Fact, StoredResult
 from asyncq.errors import BackendError, ConfigurationError
-from asyncq.protocol import ResultRecord, decode_result, encode_result
+from asyncq.protocol import ResultRecord, SavedGroup, decode_group, decode_result, encode_group, encode_result
 from asyncq_backends.dynamodb import DynamoBackend
 from asyncq_backends.dynamodb.options import read_config
 from aws.moto_server import MotoServer
+from waiting import PATIENCE
 
 #: boto3's clients have no types.
 Client = Any
@@ -105,6 +106,30 @@ async def test_what_celery_has_not_finished_is_overwritten(moto: MotoServer, tab
         app.close()
         assert await backend.store([result("t")]) == [True]
         assert await backend.store([result("t")]) == [False]
+
+
+async def test_a_strangers_record_without_a_time_is_overwritten(moto: MotoServer, table: str, client: Client) -> None:
+    async with opened(moto, table) as backend:
+        pending = encode_result(ResultRecord(task_id="t", status="PENDING"))
+        client.put_item(TableName=table, Item={"id": {"S": "b'celery-task-meta-t'"}, "result": {"B": pending}})
+        async with asyncio.timeout(PATIENCE):
+            assert await backend.store([result("t")]) == [True]
+        assert await backend.store([result("t")]) == [False]
+
+
+async def test_groups_are_kept_where_celery_keeps_them(moto: MotoServer, table: str) -> None:
+    async with opened(moto, table) as backend:
+        app = celery_app(moto, table)
+        await backend.save_group("ours", encode_group(SavedGroup(group_id="ours", members=["a", "b"])))
+        found = await asyncio.to_thread(lambda: [each.id for each in app.GroupResult.restore("ours")])
+        assert found == ["a", "b"]
+        await asyncio.to_thread(lambda: app.GroupResult("theirs", [app.AsyncResult("c")]).save())
+        saved = await backend.saved_group("theirs")
+        assert saved is not None
+        assert list(decode_group(saved).task_ids()) == ["c"]
+        await backend.forget_group("theirs")
+        assert await backend.saved_group("theirs") is None
+        app.close()
 
 
 async def test_an_expired_success_stands_in_nobodys_way(moto: MotoServer, table: str, client: Client) -> None:

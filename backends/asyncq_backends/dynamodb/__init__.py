@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from .backend import DynamoBackend
 
 if TYPE_CHECKING:
-    from asyncq.driver import Coordinating, DriverConfig, Joining, Permitted, ResultBackend
+    from asyncq.driver import Coordinating, DriverConfig, GroupKeeping, Joining, Permitted, ResultBackend
 
     _backend: Callable[[DriverConfig], ResultBackend] = DynamoBackend
     _permitted: Callable[[DriverConfig], Permitted] = DynamoBackend
+    _keeping: Callable[[DriverConfig], GroupKeeping] = DynamoBackend
     _coordinating: Callable[[DriverConfig], Coordinating] = DynamoBackend
     _joining: Callable[[DriverConfig], Joining] = DynamoBackend
 

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from asyncq.driver import BackendCapabilities, DriverConfig, PolicyStatement, Role, StoredResult
-from asyncq.errors import BackendError
+from asyncq.errors import BackendConnectionError, BackendError
 from asyncq_backends._reader import Reader
 from asyncq_backends._records import status_of
 from asyncq_backends._storing import LastVersions, store_each
@@ -17,7 +17,7 @@ from asyncq_brokers._clients.aws import BACKEND_ERRORS, AwsLink, Finisher, Refus
 from .batches import read_items, write_items
 from .chords import DynamoChords
 from .coordination import DynamoCoordination
-from .items import MAX_RECORD_BYTES, Item, item_id, record_of, result_item
+from .items import MAX_RECORD_BYTES, Item, item_id, record_item, record_of, result_item
 from .options import read_config
 from .table import SharedTable, Table
 
@@ -50,6 +50,7 @@ class DynamoBackend:
         expires = None if options.ttl_seconds is None else options.ttl_seconds >= 0
         self._table = Table(name=options.table, key="id", units=units, expires=expires)
         self._prefix = f"{options.prefix}celery-task-meta-"
+        self._groups = f"{options.prefix}celery-taskset-meta-"
         self._finisher = Finisher()
         if options.facts_table is not None:  # else it is neither `Coordinating` nor `Joining`
             shared = SharedTable(self._link, options.facts_table)
@@ -105,6 +106,17 @@ class DynamoBackend:
         if task_ids:
             await self._finisher.run(self._forget(task_ids))
 
+    async def save_group(self, group_id: str, saved: bytes, *, expires: float | None = None) -> None:
+        item = record_item(self._groups + group_id, saved, expires, self._clock.wall(), self._options.ttl_seconds)
+        await self._finisher.run(self._write([{"PutRequest": {"Item": item}}]))
+
+    async def saved_group(self, group_id: str) -> bytes | None:
+        items = await self._finisher.run(self._read([{"id": item_id(self._groups + group_id)}], consistent=True))
+        return record_of(items[0], self._clock.wall()) if items else None
+
+    async def forget_group(self, group_id: str) -> None:
+        await self._finisher.run(self._write([{"DeleteRequest": {"Key": {"id": item_id(self._groups + group_id)}}}]))
+
     def policy(self, role: Role, queues: Sequence[str]) -> list[PolicyStatement]:  # noqa: ARG002 - one table for all
         tables = {"CreateTable", "DescribeTable", "DescribeTimeToLive", "UpdateTimeToLive"}
         facts = {"BatchGetItem", "BatchWriteItem", "DeleteItem", "GetItem", "PutItem", "Query", "UpdateItem"}
@@ -124,14 +136,16 @@ class DynamoBackend:
         """Write a record unless a SUCCESS stands there. Celery's items say in their record alone what they are."""
         key = self._prefix + result.task_id
         seen = self._written.take(result.task_id)
+        overwritten = None if seen is None else _with_timestamp(seen)
+        deadline = asyncio.get_running_loop().time() + self._link.timeout
         while True:
             now = self._clock.wall()
             item = result_item(key, result, now, self._options.ttl_seconds)
             condition = "attribute_not_exists(#id) OR #ttl <= :now"
             values: Item = {":now": {"N": str(int(now))}}
-            if seen is not None:
-                condition += " OR #timestamp = :seen"
-                values[":seen"] = {"N": seen}
+            if overwritten is not None:
+                condition += f" OR {overwritten[0]}"
+                values |= overwritten[1]
             names = {name: attribute for name, attribute in _NAMES.items() if name in condition}
             try:
                 await self._link.call(
@@ -146,9 +160,13 @@ class DynamoBackend:
                 )
             except Refusal as refusal:
                 found = self._standing(refusal)
-                seen = str(found.get("timestamp", {}).get("N", "0"))
                 if status_of(record_of(found, now)) == "SUCCESS":
-                    return seen == item["timestamp"]["N"]  # our own: only the answer to the first try was lost
+                    # Our own, if only the answer to the first try was lost.
+                    return found.get("timestamp") == item["timestamp"]
+                overwritten = _with_timestamp(found.get("timestamp", {}).get("N"))
+                if asyncio.get_running_loop().time() > deadline:
+                    text = f"others write the result of task {result.task_id} in {self.address} all the time"
+                    raise BackendConnectionError(text) from refusal
             else:
                 self._written.note(result, item["timestamp"]["N"])
                 return True
@@ -167,20 +185,25 @@ class DynamoBackend:
 
     async def _get(self, task_ids: Sequence[str], *, consistent: bool) -> list[bytes | None]:
         keys = {task_id: item_id(self._prefix + task_id) for task_id in task_ids}
-        items = await read_items(
-            self._link,
-            self._environment.random,
-            self._options.table,
-            [{"id": key} for key in keys.values()],
-            consistent=consistent,
-        )
+        items = await self._read([{"id": key} for key in keys.values()], consistent=consistent)
         now = self._clock.wall()
         found: dict[Any, bytes | None] = {item["id"]["S"]: record_of(item, now) for item in items}
         return [found.get(keys[task_id]["S"]) for task_id in task_ids]
 
     async def _forget(self, task_ids: Sequence[str]) -> None:
         self._written.forget(task_ids)
-        requests = [
-            {"DeleteRequest": {"Key": {"id": item_id(self._prefix + task_id)}}} for task_id in dict.fromkeys(task_ids)
-        ]
+        keys = [{"id": item_id(self._prefix + task_id)} for task_id in dict.fromkeys(task_ids)]
+        await self._write([{"DeleteRequest": {"Key": key}} for key in keys])
+
+    async def _read(self, keys: Sequence[Item], *, consistent: bool) -> list[Item]:
+        return await read_items(self._link, self._environment.random, self._options.table, keys, consistent=consistent)
+
+    async def _write(self, requests: Sequence[dict[str, Any]]) -> None:
         await write_items(self._link, self._environment.random, self._options.table, requests)
+
+
+def _with_timestamp(seen: str | None) -> tuple[str, Item]:
+    """What tells the record that was looked at: a condition, and its values. A stranger's may have no time."""
+    return (
+        ("#timestamp = :seen", {":seen": {"N": seen}}) if seen is not None else ("attribute_not_exists(#timestamp)", {})
+    )

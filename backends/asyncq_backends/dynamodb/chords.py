@@ -28,8 +28,7 @@ from asyncq.driver import (
     Environment,
 )
 from asyncq.errors import DecodeError
-from asyncq.protocol import decode_group
-from asyncq_backends._records import records_of_group
+from asyncq_backends._records import group_of, records_of_group
 from asyncq_brokers._clients.aws import AwsLink, Finisher, together
 
 from .chord_counting import ChordCounting
@@ -155,7 +154,7 @@ class DynamoChords:
         if saved is None:
             return None
         try:
-            size = sum(1 for _ in decode_group(saved).task_ids())
+            size = sum(1 for _ in group_of(saved).task_ids())
         except DecodeError as error:
             logger.warning("Chord %s: its saved header can't be read: %s", group_id, error)
             return None

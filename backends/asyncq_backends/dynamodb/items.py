@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from asyncq.driver import StoredResult
 from asyncq.errors import BackendError
 
-__all__ = ["MAX_RECORD_BYTES", "Item", "item_id", "record_of", "result_item"]
+__all__ = ["MAX_RECORD_BYTES", "Item", "item_id", "record_item", "record_of", "result_item"]
 
 #: An item as the API has it: attribute -> {type: value}.
 Item: TypeAlias = dict[str, Any]
@@ -30,8 +30,13 @@ def result_item(key: str, result: StoredResult, now: float, ttl_seconds: int | N
             f"the result of task {result.task_id} has {len(result.record):,} bytes, and an item of DynamoDB takes "
             f"{MAX_RECORD_BYTES:,}: return less, compress results, or keep them elsewhere (s3://)"
         )
-    item: Item = {"id": item_id(key), "result": {"B": result.record}, "timestamp": {"N": repr(now)}}
-    seconds = result.expires if ttl_seconds is None else ttl_seconds
+    return record_item(key, result.record, result.expires, now, ttl_seconds)
+
+
+def record_item(key: str, record: bytes, expires: float | None, now: float, ttl_seconds: int | None) -> Item:
+    """The item of any record. `ttl_seconds` is the URL's word, which wins over the record's own."""
+    item: Item = {"id": item_id(key), "result": {"B": record}, "timestamp": {"N": repr(now)}}
+    seconds = expires if ttl_seconds is None else ttl_seconds
     if seconds is not None and seconds >= 0:
         item["ttl"] = {"N": str(math.ceil(now + seconds))}
     return item

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from msgspec import Struct
 
-from asyncq.errors import ConfigurationError
+from asyncq.errors import BackendConnectionError, ConfigurationError
 from asyncq_brokers._clients.aws import AwsLink, Refusal
 
 __all__ = ["TTL", "SharedTable", "Table"]
@@ -43,11 +43,16 @@ class Table(Struct, frozen=True, kw_only=True):
         created = status is None
         if created:
             await self._create(link)
-        async with asyncio.timeout(_PATIENCE):
-            while status not in {"ACTIVE", "UPDATING"}:
-                status = await self._status(link)
-                if status not in {"ACTIVE", "UPDATING"}:
-                    await asyncio.sleep(_LOOK)
+        deadline = asyncio.get_running_loop().time() + _PATIENCE
+        while status not in {"ACTIVE", "UPDATING"}:
+            status = await self._status(link)
+            if asyncio.get_running_loop().time() > deadline:
+                raise BackendConnectionError(
+                    f"the table {self.name!r} at {link.account.address} can't be used: it is {status or 'gone'}, after "
+                    f"{_PATIENCE:.0f} seconds"
+                )
+            if status not in {"ACTIVE", "UPDATING"}:
+                await asyncio.sleep(_LOOK)
         if self.expires is not None or created:
             await self._set_expiry(link, enabled=self.expires is not False, own=created)
 

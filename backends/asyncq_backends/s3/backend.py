@@ -10,7 +10,7 @@ from typing import Any
 from msgspec import Struct
 
 from asyncq.driver import BackendCapabilities, DriverConfig, PolicyStatement, Role, StoredResult
-from asyncq.errors import BackendConnectionError, ConfigurationError
+from asyncq.errors import ConfigurationError
 from asyncq_backends._reader import Reader
 from asyncq_backends._records import status_of
 from asyncq_backends._storing import LastVersions, store_each
@@ -52,11 +52,11 @@ class S3Backend:
     def __init__(self, config: DriverConfig) -> None:
         self._account, self._options = read_config(config)
         self._clock = config.environment.clock
-        self._timeout = config.timeout
         self._link = AwsLink(
             self._account, errors=BACKEND_ERRORS, environment=config.environment, timeout=config.timeout
         )
         self._prefix = f"{self._options.prefix}celery-task-meta-"
+        self._groups = f"{self._options.prefix}celery-taskset-meta-"
         self._finisher = Finisher()
         self._reader = Reader(self._get)
         self._calling = asyncio.Semaphore(_AT_A_TIME)
@@ -106,14 +106,34 @@ class S3Backend:
         if task_ids:
             await self._finisher.run(self._forget(task_ids))
 
+    async def save_group(self, group_id: str, saved: bytes, *, expires: float | None = None) -> None:
+        await self._link.ask(
+            "put_object",
+            harmless=True,
+            Bucket=self._options.bucket,
+            Key=self._groups + group_id,
+            Body=saved,
+            Metadata=self._metadata(expires),
+        )
+
+    async def saved_group(self, group_id: str) -> bytes | None:
+        found = await self._finisher.run(self._read(self._groups + group_id))
+        return None if found is None or found.expired else found.record
+
+    async def forget_group(self, group_id: str) -> None:
+        await self._finisher.run(self._delete([self._groups + group_id]))
+
     def policy(self, role: Role, queues: Sequence[str]) -> list[PolicyStatement]:  # noqa: ARG002 - one bucket for all
         bucket = f"arn:aws:s3:::{self._options.bucket}"
-        actions = {"DeleteObject", "GetObject"} | ({"PutObject"} if role == "worker" else set[str]())
-        # Without ListBucket S3 says "denied" of an object that isn't there.
-        return [
+        objects = f"{bucket}/{self._options.prefix}"
+        statements = [
+            # Without ListBucket S3 says "denied" of an object that isn't there.
             allow(self._account, {"ListBucket"}, [bucket]),
-            allow(self._account, actions, [f"{bucket}/{self._options.prefix}*"]),
+            allow(self._account, {"DeleteObject", "GetObject"}, [f"{objects}*"]),
         ]
+        # A producer writes what `GroupResult.save` keeps, a worker results too.
+        written = f"{objects}*" if role == "worker" else f"{bucket}/{self._groups}*"
+        return [*statements, allow(self._account, {"PutObject"}, [written])]
 
     # -- each to its end
 
@@ -121,8 +141,6 @@ class S3Backend:
         """Write a record unless a SUCCESS stands there; what stands there must be what was looked at."""
         seen = self._written.take(result.task_id)
         while True:
-            now = self._clock.wall()
-            metadata = {} if result.expires is None else {_EXPIRES: repr(now + result.expires)}
             condition: dict[str, Any] = {"IfNoneMatch": "*"} if seen is None else {"IfMatch": seen}
             try:
                 answer = await self._link.call(
@@ -130,14 +148,14 @@ class S3Backend:
                     Bucket=self._options.bucket,
                     Key=self._prefix + result.task_id,
                     Body=result.record,
-                    Metadata=metadata,
+                    Metadata=self._metadata(result.expires),
                     **condition,
                 )
             except Refusal as refusal:
                 # IfMatch finds nothing where the object was deleted meanwhile.
                 if refusal.code not in _CONFLICT | _MISSING:
                     raise self._link.translated(refusal) from refusal
-                found = await self._read(result.task_id)
+                found = await self._read(self._prefix + result.task_id)
                 if found is not None and not found.expired and status_of(found.record) == "SUCCESS":
                     return False
                 seen = None if found is None else found.etag
@@ -148,37 +166,36 @@ class S3Backend:
     async def _get(self, task_ids: Sequence[str]) -> list[bytes | None]:
         async def get(task_id: str) -> bytes | None:
             async with self._calling:
-                found = await self._read(task_id)
+                found = await self._read(self._prefix + task_id)
             return None if found is None or found.expired else found.record
 
         unique = list(dict.fromkeys(task_ids))
         records = dict(zip(unique, await together(map(get, unique)), strict=True))
         return [records[task_id] for task_id in task_ids]
 
-    async def _read(self, task_id: str) -> _Found | None:
+    async def _read(self, key: str) -> _Found | None:
         try:
-            answer = await self._link.call(
-                "get_object", harmless=True, Bucket=self._options.bucket, Key=self._prefix + task_id
-            )
+            answer = await self._link.call("get_object", harmless=True, Bucket=self._options.bucket, Key=key)
         except Refusal as refusal:
             if refusal.code in _MISSING:
                 return None
             raise self._link.translated(refusal) from refusal
-        try:
-            async with asyncio.timeout(self._timeout), answer["Body"] as stream:
-                record: bytes = await stream.read()
-        except (TimeoutError, OSError) as error:
-            raise BackendConnectionError(f"{self.address} did not send a result in time") from error
+        record = await self._link.download(answer)
         expires = float(answer.get("Metadata", {}).get(_EXPIRES, "inf"))
         return _Found(record, str(answer["ETag"]), expired=expires <= self._clock.wall())
 
     async def _forget(self, task_ids: Sequence[str]) -> None:
         self._written.forget(task_ids)
-        keys = [{"Key": self._prefix + task_id} for task_id in dict.fromkeys(task_ids)]
+        await self._delete([self._prefix + task_id for task_id in dict.fromkeys(task_ids)])
+
+    async def _delete(self, keys: Sequence[str]) -> None:
         for start in range(0, len(keys), _DELETED):
             await self._link.ask(
                 "delete_objects",
                 harmless=True,
                 Bucket=self._options.bucket,
-                Delete={"Objects": keys[start : start + _DELETED], "Quiet": True},
+                Delete={"Objects": [{"Key": key} for key in keys[start : start + _DELETED]], "Quiet": True},
             )
+
+    def _metadata(self, expires: float | None) -> dict[str, str]:
+        return {} if expires is None else {_EXPIRES: repr(self._clock.wall() + expires)}

@@ -109,6 +109,14 @@ class AwsLink:
         except Refusal as refusal:
             raise self.translated(refusal) from refusal
 
+    async def download(self, reply: Reply) -> bytes:
+        """What an answer of S3 goes on to send. Raises the driver's connection error."""
+        try:
+            async with asyncio.timeout(self.timeout), reply["Body"] as stream:
+                return await stream.read()
+        except (BotoCoreError, HttpError, OSError, TimeoutError) as error:
+            raise translate(error, self.errors, self.account.address) from error
+
     def translated(self, refusal: Refusal, *, starting: bool = False) -> Exception:
         """The driver's error for a refusal; see there for `starting`."""
         return refusal.translated(self.errors, self.account.service, self.account.address, starting=starting)
