@@ -15,7 +15,7 @@ from asyncq._context import Context
 from asyncq._definition import TaskDefinition, TaskOptions
 from asyncq.canvas import ChordNode, GroupNode, Node, TaskNode, read_node
 from asyncq.driver import Coordination, ResultBackend
-from asyncq.errors import BackendError, ChordError, ConfigurationError, NotRegistered
+from asyncq.errors import BackendError, BrokerError, ChordError, ConfigurationError, NotRegistered
 from asyncq.protocol import READY_STATES, ResultRecord, SavedGroup, decode_group, decode_result, dumps
 from asyncq.worker._attempt import Attempt
 from asyncq.worker._continuation import Continuation, dependency_text
@@ -63,8 +63,9 @@ class Builtins:
             "celery.backend_cleanup": self.backend_cleanup,
             CHAIN_REST: self.chain_rest,
         }
-        # A chord is waited for as long as it takes, and a server that is away may come back.
-        options = TaskOptions(max_retries=None, retry_on=(BackendError,))
+        # A chord is waited for as long as it takes, and a server that is away may come back: the broker's, too, where
+        # the rest of a long chain is kept.
+        options = TaskOptions(max_retries=None, retry_on=(BackendError, BrokerError))
         return {
             name: TaskDefinition(name=name, fn=fn, is_coroutine=True, takes_context=True, options=options)
             for name, fn in tasks.items()

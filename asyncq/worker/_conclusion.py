@@ -215,7 +215,7 @@ class Judge:
     def _sequel_of_failure(
         self, message: TaskMessage, exc: BaseException, text: str | None, *, store: bool
     ) -> Sequel | None:
-        if not (message.errbacks or message.chain or message.chord):
+        if not self._continuation.is_linked(message):
             return None
         return self._continuation.after_failure(message, exc, text, store=store)
 

@@ -18,6 +18,7 @@ from asyncq._chord_opening import chord_opening
 from asyncq._definition import TaskDefinition
 from asyncq._validation import dump_result
 from asyncq.canvas import (
+    CHAIN_REST,
     Document,
     GroupNode,
     Node,
@@ -101,6 +102,11 @@ class Continuation:
         self._fail_later_steps(sequel, message, described, text, store=store)
         self._add_errbacks(sequel, message, exc, text)
         return sequel
+
+    @staticmethod
+    def is_linked(message: TaskMessage) -> bool:
+        """Something follows from its failure."""
+        return bool(message.errbacks or message.chain or message.chord) or message.task == CHAIN_REST
 
     def after_revocation(self, message: TaskMessage, exc: BaseException) -> Sequel:
         """A chord's part alone: what comes later stays pending, as with Celery."""
@@ -239,7 +245,7 @@ class Continuation:
         self, sequel: Sequel, message: TaskMessage, described: dict[str, Any], text: str | None, *, store: bool
     ) -> None:
         try:
-            for step in later_steps(message.chain):
+            for step in later_steps(message):
                 self._fail(sequel, step, described, text, store=store)
         except (SignatureError, DecodeError) as error:
             logger.error("What follows %s[%s] can't be read: %s", message.task, message.id, error)  # noqa: TRY400 - its text says it all

@@ -22,10 +22,15 @@ logger = logging.getLogger("asyncq.worker")
 _NO_INDEX = 2**31
 
 
-def later_steps(chain: Sequence[Document] | None) -> Iterator[TaskMessage]:
+def later_steps(message: TaskMessage) -> Iterator[TaskMessage]:
     """The steps after a task, the next one first. Raises SignatureError, DecodeError."""
-    for document in reversed(chain or ()):
-        yield from stand_ins(read_node(document))
+    following = [*(message.chain or ())]
+    if message.task == CHAIN_REST and isinstance(message.kwargs.get("last"), Mapping):
+        following.append(message.kwargs["last"])  # what it would have gone on with
+    for document in reversed(following):
+        for step in stand_ins(read_node(document)):
+            step.root_id, step.parent_id = message.root_id or message.id, message.id
+            yield step
 
 
 def stand_ins(node: Node, errbacks: Sequence[Document] = ()) -> Iterator[TaskMessage]:
@@ -46,9 +51,11 @@ def stand_ins(node: Node, errbacks: Sequence[Document] = ()) -> Iterator[TaskMes
             # The errbacks of the step that would have been next, and no others': as of any step before it.
             first = _documents(node.tasks[0].options.get("link_error"))
             errbacks += [each for each in first if each not in errbacks]
-            for message in stand_ins(node.tasks[-1]):
-                message.errbacks = errbacks
-                yield message
+            # Of a group, which its own stand-in ends, they are told once.
+            messages = list(stand_ins(node.tasks[-1]))
+            for message in messages:
+                message.errbacks = errbacks if message is messages[-1] else []
+            yield from messages
         case GroupNode():
             for member in node.tasks:
                 yield from stand_ins(member)

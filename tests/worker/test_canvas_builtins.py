@@ -14,8 +14,9 @@ from asyncq import Context
 from asyncq._chain_rest import CHAIN_REST, keep_rest
 from asyncq._coordination import coordination_of
 from asyncq.canvas import Node, TaskNode
-from asyncq.driver import BackendCapabilities, StoredResult
-from asyncq.errors import BackendConnectionError, ConfigurationError
+from asyncq.driver import BackendCapabilities, Coordination, StoredResult
+from asyncq.errors import BackendConnectionError, BrokerConnectionError, ConfigurationError
+from asyncq.protocol import TaskMessage
 from asyncq_backends._memory_chords import MemoryChords
 from asyncq_backends.memory import MemoryBackend
 from worker.canvas_bench import CanvasBench, Described, chain, chord, group, sig
@@ -142,6 +143,42 @@ async def test_the_last_step_of_a_long_chain_fails_with_one_before_its_rest(benc
     async with bench.worker():
         await bench.start(chain(sig("fail"), TaskNode(task=CHAIN_REST, kwargs={"key": "none", "last": last})))
         assert await bench.error("the last") == ("ValueError", ["boom", 1])
+
+
+async def test_who_waits_for_a_long_chain_is_told_that_its_rest_is_gone(bench: CanvasBench) -> None:
+    told: asyncio.Queue[str] = asyncio.Queue()
+
+    async def on_error(request: TaskMessage, exc: Exception, traceback: str) -> None:
+        await told.put(type(exc).__name__)
+
+    bench.task(on_error)
+    errbacks = [sig("on_error").to_dict()]
+    rest = TaskNode(task=CHAIN_REST, kwargs={"key": "none", "last": sig("add", 3, task_id="the last").to_dict()})
+    rest.options["link_error"] = errbacks
+    async with bench.worker(), asyncio.timeout(10):
+        await bench.start(chain(sig("add", 1, 2), rest))
+        kind, _ = await bench.error("the last")
+        assert (kind, await told.get()) == ("SignatureError", "SignatureError")
+        member = chain(sig("add", 1, 2), msgspec.structs.replace(rest, options={}))
+        body = await bench.start(chord([member, sig("add", 1, 1)], sig("echo")))
+        kind, _ = await bench.error(body)
+    assert kind == "ChordError"
+
+
+async def test_the_rest_of_a_long_chain_outlasts_a_broker_that_is_away(
+    bench: CanvasBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def load(_coordination: Coordination, key: str) -> list[dict[str, Any]]:
+        tries.append(key)
+        if len(tries) == 1:
+            raise BrokerConnectionError("gone for a moment")
+        return [sig("add", 1, task_id="the last").to_dict()]
+
+    tries: list[str] = []
+    monkeypatch.setattr("asyncq.worker._builtins.load_rest", load)
+    await bench.start(chain(sig("add", 1, 2), TaskNode(task=CHAIN_REST, kwargs={"key": "key"})))
+    async with bench.worker():
+        assert await bench.value("the last") == 4
 
 
 async def test_what_takes_a_tasks_place_takes_all_that_follows_it(bench: CanvasBench) -> None:

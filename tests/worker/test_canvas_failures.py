@@ -46,6 +46,16 @@ async def test_the_later_steps_of_a_chain_fail_with_it(bench: CanvasBench) -> No
         assert await bench.error(document["kwargs"]["tasks"][1]["options"]["task_id"]) == ("ValueError", ["boom", 1])
 
 
+async def test_a_step_that_did_not_run_says_which_one_has_failed(bench: CanvasBench) -> None:
+    frozen = bench.planner().freeze(chain(sig("add", 1, 1), sig("fail"), sig("echo"), sig("echo")))
+    last = await bench.start(frozen)
+    async with bench.worker():
+        await bench.error(last)
+    _, failed, next_step, _ = (step["options"]["task_id"] for step in frozen.to_dict()["kwargs"]["tasks"])
+    records = [await bench.record(task_id) for task_id in (next_step, last)]
+    assert [None if record is None else record.parent_id for record in records] == [failed, failed]
+
+
 async def test_errbacks_of_the_new_style_are_called_where_the_task_failed(bench: CanvasBench) -> None:
     called: list[tuple[str, str, str]] = []
 
