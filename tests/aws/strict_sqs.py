@@ -391,6 +391,8 @@ def _shown(message: Message, asked: Json) -> Json:
         "ApproximateReceiveCount": str(message.received),
         "ApproximateFirstReceiveTimestamp": str(int(message.first_received * 1000)),
     }
+    if message.group is not None:
+        system["MessageGroupId"] = message.group
     wanted = asked.get("MessageSystemAttributeNames", [])
     if wanted:
         shown["Attributes"] = {name: system[name] for name in wanted if name in system}

@@ -195,6 +195,39 @@ async def test_what_carries_no_eta_is_hidden_by_the_consumer_itself(strict: Stri
         assert 990 < hidden.visible - strict.now() <= 1000
 
 
+@pytest.mark.parametrize("queue", ["q", "q.fifo"])
+async def test_what_says_no_date_itself_is_put_aside_for_longer_than_sqs_hides(strict: StrictSqs, queue: str) -> None:
+    """A snooze of a day: the message is sent anew with its date beside it, and comes back neither early nor counted."""
+    async with opened(strict) as broker, consuming(broker, queue) as consumer:
+        await publish(broker, queue, task(1, message_group_id="tenant"))
+        (delivery,) = await take(consumer, 1)
+        assert await consumer.settle([Park(delivery, until=time.time() + 86_400)]) == []
+        (message,) = strict.queues[queue].messages
+        assert (message.group, message.received) == ("tenant", 0)
+        for seconds in (900, 43_200):  # as SQS delays, or hides, at most
+            strict.advance(seconds)
+            await publish(broker, queue, task(2))
+            assert numbers(taken := await take(consumer, 1)) == [2]
+            assert await consumer.settle(acks(taken)) == []
+        message.attributes["asyncq.not_before"]["StringValue"] = "1.0"  # the day is over
+        strict.advance(43_200)
+        (again,) = await take(consumer, 1)
+        assert again.content == delivery.content
+
+
+async def test_what_is_put_aside_anew_is_not_there_twice_when_its_deletion_is_repeated(strict: StrictSqs) -> None:
+    async with opened(strict) as broker, consuming(broker, "q") as consumer:
+        await publish(broker, "q", task(1))
+        (delivery,) = await take(consumer, 1)
+        parked = Park(delivery, until=time.time() + 86_400)
+        strict.failing["DeleteMessageBatch"] = 10_000
+        with impatient(broker), pytest.raises(BrokerConnectionError):
+            await consumer.settle([parked])
+        strict.failing.clear()
+        assert await consumer.settle([parked]) == []
+    assert len(strict.queues["q"].messages) == 1
+
+
 # -- dead letters ----------------------------------------------------------------------------------------------
 
 

@@ -29,9 +29,9 @@ class Undertaker:
     async def bury(self, burials: Sequence[tuple[Held, Dead]]) -> list[Held]:
         """Write letters. Returns the deliveries whose messages are to be deleted now."""
         by_queue: dict[str, list[tuple[Held, Dead]]] = {}
-        finished = [held for held, _ in burials if held.buried]
+        finished = [held for held, _ in burials if held.replaced]
         for held, burial in burials:
-            if held.buried or await self._put_off(held, burial):
+            if held.replaced or await self._put_off(held, burial):
                 continue
             dead = dead_queue(held.queue.name)
             if not self._queues.is_defined(dead):
@@ -53,7 +53,7 @@ class Undertaker:
         failures = await self._publisher.send(dead, parcels)
         written = [held for position, (held, _) in enumerate(letters) if position not in failures]
         for held in written:
-            held.buried = True
+            held.replaced = True
         if failures:
             raise BrokerError(f"{len(failures)} dead letters were refused: {next(iter(failures.values()))}")
         return written
@@ -66,12 +66,9 @@ class Undertaker:
             content = self._publisher.encode(letter, dead.name)
             return self._publisher.parcel(dead, content, position, properties=letter.properties, alone=True)
         except EncodeError as error:
-            content = held.delivery.content
-            if not isinstance(content, bytes):
-                raise
             # It came through SQS, so it fits as it stands; the notice on it does not.
             logger.warning("A dead letter of %s goes without its reason: %s", held.queue.name, error)
-            return self._publisher.parcel(dead, content, position, properties=letter.properties, alone=True)
+            return self._publisher.parcel(dead, held.content, position, properties=letter.properties, alone=True)
 
     async def _put_off(self, held: Held, burial: Dead) -> bool:
         """Celery's `backoff_policy`: a rejected message comes back instead, later each time (sqs.md, section 6)."""

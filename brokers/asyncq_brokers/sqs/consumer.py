@@ -13,8 +13,9 @@ from asyncq_brokers._clients.aws import Finisher
 
 from .batches import BATCH
 from .burying import Undertaker
-from .deliveries import HIDE, Deliveries, Held
+from .deliveries import Deliveries, Held
 from .options import BrokerOptions
+from .parking import Parker
 from .poller import Poller
 from .publishing import Publisher
 from .queues import Queues
@@ -54,6 +55,7 @@ class SqsConsumer:
         lease = max(1, math.ceil(options.lease))
         self._deliveries = Deliveries(environment, lease)
         self._undertaker = Undertaker(queues, publisher, self._deliveries)
+        self._parker = Parker(publisher, self._deliveries, environment.clock)
         self._finisher = Finisher()
         self._changed = asyncio.Event()
         self._pollers = [
@@ -147,6 +149,7 @@ class SqsConsumer:
         hides: list[Held] = []
         seconds: list[int] = []
         burials: list[tuple[Held, Dead]] = []
+        renewals: list[tuple[Held, float]] = []
         for position, settlement in enumerate(settlements):
             held = self._deliveries.find(settlement.delivery)
             if held is None or settlement.delivery.tag in positions:  # settled before, in this call or another
@@ -158,20 +161,19 @@ class SqsConsumer:
                     deletes.append(held)
                 case Dead():
                     burials.append((held, settlement))
-                case Requeue() | GiveBack() | Park():
+                case Park(until=until) if held.replaced or self._parker.outlasts(held, until):
+                    renewals.append((held, until))
+                case Park(until=until):
                     hides.append(held)
-                    seconds.append(self._hidden_for(held, settlement))
+                    seconds.append(self._parker.hiding(held, until))
+                case Requeue() | GiveBack():  # a standard queue has no front, and in a FIFO queue each has its place
+                    hides.append(held)
+                    seconds.append(0)
         deletes += await self._undertaker.bury(burials) if burials else []
+        deletes += await self._parker.renew(renewals) if renewals else []
         gone = await self._deliveries.hide(hides, seconds) + await self._deliveries.delete(deletes)
         lost.update(positions[held.delivery.tag] for held in gone)
         return lost
-
-    def _hidden_for(self, held: Held, settlement: Requeue | GiveBack | Park) -> int:
-        """Seconds. A standard queue knows no front, and a FIFO queue no other place than the message's own."""
-        if not isinstance(settlement, Park):
-            return 0
-        left = math.ceil(settlement.until - self._clock.wall())
-        return max(0, min(left, HIDE, self._deliveries.longest(held)))
 
     async def _gather(self) -> None:
         """Let more acknowledgements come together than one by one: whoever settles waits for us with the rest."""

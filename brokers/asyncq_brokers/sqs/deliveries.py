@@ -29,13 +29,19 @@ class Held(Struct, eq=False):
     """One delivery in hand."""
 
     delivery: Delivery
+    #: The delivery's.
+    content: bytes
     queue: KnownQueue
     #: Monotonic time before which SQS gave it out: its twelve hours began no earlier.
     taken_at: float
     #: Monotonic time until which nobody else can have it.
     ends: float
-    #: Its dead letter is written: only the message itself is left to delete.
-    buried: bool = False
+    #: UNIX time of the date that stands beside it; None where there is none.
+    not_before: float | None = None
+    #: In a FIFO or a fair queue.
+    group: str | None = None
+    #: What takes its place is sent, a dead letter or a later message: only the message itself is left to delete.
+    replaced: bool = False
 
 
 class Deliveries:
@@ -51,8 +57,8 @@ class Deliveries:
         self._lease = lease
         self._held: dict[str, Held] = {}
 
-    def read(self, queue: KnownQueue, message: Entry, asked_at: float, counted: float) -> tuple[Held, float | None]:
-        """What a message of an answer is, and until when (UNIX seconds) it is parked. It is not held yet.
+    def read(self, queue: KnownQueue, message: Entry, asked_at: float, counted: float) -> Held:
+        """What a message of an answer is. It is not held yet.
 
         `asked_at` is the monotonic time of the question, `counted` that from which the lease is counted.
         """
@@ -71,7 +77,8 @@ class Deliveries:
             count=count,
             asked_at=counted,
         )
-        return Held(delivery, queue, asked_at, counted + self._lease), until
+        group = attributes.get("MessageGroupId")
+        return Held(delivery, content, queue, asked_at, counted + self._lease, not_before=until, group=group)
 
     def hold(self, held: Held) -> None:
         """From now on it is the consumer's."""

@@ -25,6 +25,9 @@ logger = logging.getLogger(__name__)
 _LEAST_PAUSE = 0.05
 
 
+_SYSTEM_ATTRIBUTES = ["ApproximateReceiveCount", "ApproximateFirstReceiveTimestamp", "MessageGroupId"]
+
+
 class Poller:
     """Brings the messages of one queue. Whoever wanted a poll does not cancel it with himself: it may have taken."""
 
@@ -134,7 +137,7 @@ class Poller:
                 MaxNumberOfMessages=limit,
                 WaitTimeSeconds=wait,
                 VisibilityTimeout=hidden,
-                MessageSystemAttributeNames=["ApproximateReceiveCount", "ApproximateFirstReceiveTimestamp"],
+                MessageSystemAttributeNames=_SYSTEM_ATTRIBUTES,
                 MessageAttributeNames=[NOT_BEFORE],
             )
         except Refusal as refusal:
@@ -151,8 +154,9 @@ class Poller:
         seconds: list[int] = []
         now = self._clock.wall()
         for message in messages:
-            held, until = self._deliveries.read(queue, message, asked_at, counted)
+            held = self._deliveries.read(queue, message, asked_at, counted)
             self._deliveries.hold(held)
+            until = held.not_before
             if until is not None and until > now:
                 early.append(held)
                 seconds.append(min(math.ceil(until - now), HIDE))
