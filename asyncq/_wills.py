@@ -40,7 +40,8 @@ async def read_wills(coordination: Coordination, task_ids: Sequence[str]) -> lis
 
 async def drop_wills(coordination: Coordination, task_ids: Sequence[str]) -> None:
     """They have ended. Raises BrokerError, BackendError."""
-    await coordination.delete([_key(task_id) for task_id in task_ids])
+    if task_ids:
+        await coordination.delete([_key(task_id) for task_id in task_ids])
 
 
 def _key(task_id: str) -> str:

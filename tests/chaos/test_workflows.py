@@ -24,6 +24,9 @@ from waiting import until
 
 Server: TypeAlias = RedisServer | RabbitServer
 
+#: Seconds until a killed worker has a successor, on a busy machine.
+_REPLACED = 45.0
+
 #: Seconds until a chord is ended whose worker died while it did: its claim must end, and somebody look for such chords.
 _ENDED_BY_ANOTHER = CLAIM_WHILE_SENDING + 1.5 * INTERVAL
 
@@ -166,11 +169,11 @@ def _pause(scale: Scale) -> float:
 
 
 async def _kill_during(sends: Coroutine[Any, Any, None], trial: Trial, kills: int) -> None:
-    """Kill so many workers, the one with most of the load each time, while something is sent."""
+    """Kill so many workers, the one with most of the load each time, while something is sent; another one lives on."""
     async with asyncio.TaskGroup() as group:
         group.create_task(sends)
         for _ in range(kills):
             await asyncio.sleep(_pause(trial.scale))
-            await until(lambda: bool(trial.fleet.workers))
+            await until(lambda: len(trial.fleet.workers) > 1, timeout=_REPLACED)
             async with trial.fault("kill"):
                 os.kill(await trial.busiest(), signal.SIGKILL)
