@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ from typing import Any
 import boto3
 import pytest
 from celery import Celery, chord
+from msgspec.structs import replace
 from redis import Redis
 
 from asyncq._clock import new_id, system_environment
@@ -182,6 +184,22 @@ async def test_a_header_too_large_for_an_item_is_joined_by_its_parts(
 
         assert claim.saved is None
         assert await members(backend, claim) == [part("g", 0, "a").member, part("g", 1, "b").member]
+
+
+async def test_a_body_too_large_for_an_item_is_the_last_parts(moto: MotoServer, table: str) -> None:
+    """Nobody else knows it: a part that comes again ends the chord of a worker that has died."""
+    body = b'{"body": "%s"}' % (b"x" * 450_000)
+    async with opened(moto, table) as backend:
+        await backend.chords.open([opening("g", "a", "b")])
+        first, last = (replace(part("g", index, name), body=body) for index, name in enumerate("ab"))
+        assert await backend.chords.join([first]) == []
+        (claim,) = await backend.chords.join([last], lease=0.01)
+        assert claim.body == body
+        await asyncio.sleep(0.02)
+        assert await backend.chords.overdue(10) == []
+        (again,) = await backend.chords.join([last])
+        assert again.body == body
+        await backend.chords.close(again)
 
 
 async def test_without_the_shared_table_there_are_no_chords(moto: MotoServer, table: str) -> None:

@@ -12,7 +12,7 @@ from msgspec import Struct
 from asyncq.driver import ChordClaim, ChordOpening, ChordPart, Environment
 from asyncq_brokers._clients.aws import AwsLink, Refusal
 
-from .items import Item
+from .items import MAX_RECORD_BYTES, Item
 from .table import TTL
 
 __all__ = ["FOR_EVER", "ChordState", "ChordStates", "expiry", "names_in"]
@@ -22,6 +22,9 @@ FOR_EVER = float(2**40)
 
 #: Chords that one look for overdue ones sees.
 _LOOKS = 200
+
+#: Bytes of a body that is kept; there must be room for the rest of the item.
+_MOST_BODY = MAX_RECORD_BYTES - 8 * 1024
 
 #: The key in a chord's partition.
 _STATE = "state"
@@ -35,6 +38,7 @@ class ChordState(Struct, frozen=True, kw_only=True):
 
     #: Parts to expect, growth included; None before it is opened.
     size: int | None
+    #: Empty where an item is too small for it.
     body: bytes
     #: Whether its header was saved.
     saved: bool
@@ -132,8 +136,9 @@ class ChordStates:
 
     def keeping(self, part: ChordPart) -> Item:
         """An update, for a transaction: the chord is open, and lives on for a part's sake."""
+        body = part.body if len(part.body) <= _MOST_BODY else b""
         change = "#body = if_not_exists(#body, :body)"
-        return self._while_open(part.group_id, change, {":body": {"B": part.body}}, part.expires)
+        return self._while_open(part.group_id, change, {":body": {"B": body}}, part.expires)
 
     def growing(self, group_id: str, by: int, expires: float | None) -> Item:
         """The same for more parts to expect."""

@@ -146,7 +146,7 @@ class DynamoChords:
         state = await self._states.get(group_id)
         if state is not None and state.size is None:
             state = await self._learn_size(group_id)
-        return None if state is None else await self._claim_if_complete(group_id, state, lease)
+        return None if state is None else await self._claim_if_complete(group_id, state, lease, body=parts[-1].body)
 
     async def _learn_size(self, group_id: str) -> ChordState | None:
         """Of a chord that a client of Celery's has opened: as many as its header has members."""
@@ -160,8 +160,15 @@ class DynamoChords:
             return None
         return await self._states.set_size(group_id, size)
 
-    async def _claim_if_complete(self, group_id: str, state: ChordState, lease: float) -> ChordClaim | None:
-        """What one of Celery's parts has completed is Celery's to end: ours have counted less."""
+    async def _claim_if_complete(
+        self, group_id: str, state: ChordState, lease: float, *, body: bytes = b""
+    ) -> ChordClaim | None:
+        """What one of Celery's parts has completed is Celery's to end: ours have counted less.
+
+        `body` is what a part has brought along. Where none is known, a part that comes again must bring it.
+        """
+        if not (state.body or body):
+            return None
         if state.size is None or state.closed or state.until > self._clock.wall():
             return None
         if await self._counting.counted(group_id) < state.size:
@@ -171,7 +178,7 @@ class DynamoChords:
         if taken is None or taken.token is None:
             return None
         saved = await self._counting.header(group_id) if taken.saved else None
-        return ChordClaim(group_id=group_id, token=taken.token, body=taken.body, saved=saved)
+        return ChordClaim(group_id=group_id, token=taken.token, body=taken.body or body, saved=saved)
 
     async def _parts(self, group_id: str) -> AsyncGenerator[list[bytes]]:
         await self._shared.ready()
