@@ -123,10 +123,10 @@ class Freezer:
 
 
 def result_id(node: Node) -> str:
-    """The id under which the result of a frozen signature is found: of a group, its own."""
+    """The id under which the result of a frozen signature is found: of a group, its own. Raises SignatureError."""
     match node:
         case ChainNode():
-            return result_id(node.tasks[-1])
+            return result_id(node.last)
         case ChordNode() if node.body is not None:
             return result_id(node.body)
         case _:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, TypeAlias, cast
 
 from msgspec import Struct, field
@@ -42,6 +42,13 @@ class ChainNode(Struct, kw_only=True):
     immutable: bool = False
     #: Its name in messages.
     task: ClassVar[str] = _CHAIN
+
+    @property
+    def last(self) -> Node:
+        """The step whose result is the chain's. Raises SignatureError where there is none."""
+        if not self.tasks:
+            raise SignatureError("a chain without steps has no result")
+        return self.tasks[-1]
 
     def to_dict(self) -> dict[str, Any]:
         return _document(self.task, self.args, {"tasks": [each.to_dict() for each in self.tasks]}, self, "chain")
@@ -98,17 +105,17 @@ def read_node(document: object) -> Node:
     if not isinstance(document, Mapping):
         raise SignatureError(f"a signature must be an object, not {type(document).__name__}")
     given = cast("Mapping[str, Any]", document)
-    kind = given.get("subtask_type")
-    if kind is None:
-        kind = _KINDS.get(cast("str", given.get("task")))
-    reader = _READERS.get(cast("str", kind), _read_task)
+    name, kind = given.get("task"), given.get("subtask_type")
+    if not isinstance(name, str) or not name:
+        raise SignatureError("a signature must name its task")
+    if not isinstance(kind, str | None):
+        raise SignatureError(f"the signature of {name}: subtask_type must be a text, not {type(kind).__name__}")
+    reader = _READERS.get(_KINDS.get(name, "") if kind is None else kind, _read_task)
     return reader(given)
 
 
 def _read_task(given: Mapping[str, Any]) -> TaskNode:
-    name = given.get("task")
-    if not isinstance(name, str) or not name:
-        raise SignatureError("a signature must name its task")
+    name: str = given["task"]
     return TaskNode(
         task=name,
         args=_list(given, "args", name),
@@ -161,7 +168,47 @@ def _tasks(given: Mapping[str, Any], name: str, kind: str) -> list[Node]:
 
 
 def _common(given: Mapping[str, Any], name: str) -> dict[str, Any]:
-    return {"options": _object(given, "options", name), "immutable": bool(given.get("immutable"))}
+    options = _object(given, "options", name)
+    for option, value in options.items():
+        check = _CHECKS.get(option)
+        if value is not None and check is not None and not check(value):
+            raise SignatureError(f"the signature of {name}: {option} can't be {type(value).__name__}")
+    return {"options": options, "immutable": bool(given.get("immutable"))}
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_object(value: object) -> bool:
+    return isinstance(value, dict)
+
+
+def _are_objects(value: object) -> bool:
+    return isinstance(value, list | tuple) and all(map(_is_object, cast("Sequence[object]", value)))
+
+
+def _are_links(value: object) -> bool:
+    return _is_object(value) or _are_objects(value)
+
+
+def _are_names(value: object) -> bool:
+    return isinstance(value, list | tuple | set) and all(map(_is_text, cast("Collection[object]", value)))
+
+
+#: Of options that say where a call belongs, and what follows it; those that say how it is sent are the sender's matter.
+_CHECKS: Mapping[str, Callable[[object], bool]] = {
+    **dict.fromkeys(("task_id", "group_id", "root_id", "parent_id", "reply_to"), _is_text),
+    **dict.fromkeys(("group_index", "replaced_task_nesting"), _is_number),
+    **dict.fromkeys(("chord", "headers"), _is_object),
+    **dict.fromkeys(("link", "link_error"), _are_links),
+    "chain": _are_objects,
+    "stamped_headers": _are_names,
+}
 
 
 def _list(given: Mapping[str, Any], key: str, name: str) -> list[Any]:

@@ -49,7 +49,7 @@ def result_of(node: Node, parent: ResultTree | None = None, *, ignores: Ignores 
         case ChainNode():
             for step in node.tasks[:-1]:
                 parent = result_of(step, parent, ignores=ignores)
-            return result_of(node.tasks[-1], parent, ignores=ignores)
+            return result_of(node.last, parent, ignores=ignores)
 
 
 def members_of(nodes: Iterable[Node], *, ignores: Ignores = _nothing_is_ignored) -> list[ResultTree]:
