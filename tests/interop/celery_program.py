@@ -25,6 +25,16 @@ _FAILURES = {
 }
 
 
+#: Settings of a worker that runs one task at a time, and minds nobody else's business.
+ONE_AT_A_TIME: dict[str, Any] = {
+    "worker_pool": "solo",
+    "worker_prefetch_multiplier": 1,
+    "worker_enable_remote_control": False,
+    "worker_redirect_stdouts": False,
+    "worker_hijack_root_logger": False,
+}
+
+
 def add(a: int, b: int = 0) -> int:
     return a + b
 
@@ -37,11 +47,6 @@ def spawn(self: Task, number: int) -> int:
     """Sends a chain and a group of its own."""
     (self.app.signature("interop.add", (number, 1)) | self.app.signature("interop.add", (1,))).apply_async()
     return number
-
-
-def told(value: object, note: str) -> None:
-    """Leaves what it was called with in the ledger: for links of both kinds."""
-    _ledger().write("TOLD", str(value), note)
 
 
 def echo(*args: Any, **kwargs: Any) -> Any:
@@ -123,21 +128,21 @@ def main() -> None:
         "accept_content": ["json", "yaml", "msgpack"],
         "task_default_queue": _config["queue"],
         "task_track_started": True,
-        "worker_pool": "solo",
-        "worker_prefetch_multiplier": 1,
-        "worker_enable_remote_control": False,
-        "worker_redirect_stdouts": False,
-        "worker_hijack_root_logger": False,
     }
-    app.conf.update(settings | _config["conf"])
-    for fn in (add, total, told, echo, fail, clock):
+    app.conf.update(ONE_AT_A_TIME | settings | _config["conf"])
+    for fn in (add, total, echo, fail, clock):
         app.task(fn, name=f"interop.{fn.__name__}")
     for fn in (describe, hold, progress, retry, delegate, record, hand_over, spawn):
         app.task(fn, name=f"interop.{fn.__name__}", bind=True)
+    serve(app, _config["queue"])
+
+
+def serve(app: Celery, *queues: str, loglevel: str = "INFO") -> None:
+    """Run a worker, and say when it is ready."""
     worker_ready.connect(lambda **_: os.write(1, b"ready\n"), weak=False)
-    served = [f"--queues={_config['queue']}", f"--hostname=celery-{os.getpid()}@%h"]
+    served = [f"--queues={','.join(queues)}", f"--hostname=celery-{os.getpid()}@%h"]
     alone = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-    app.worker_main(["worker", "--loglevel=INFO", *served, *alone])
+    app.worker_main(["worker", f"--loglevel={loglevel}", *served, *alone])
 
 
 if __name__ == "__main__":

@@ -13,8 +13,9 @@ from asyncq import AsyncQ
 from interop.celery_client import CeleryClient
 from interop.celery_worker import CeleryWorker
 from interop.failures import Catalogue, OutOfStock
+from rabbit_node import run_folder, shared_node
 from redis_kit import Client
-from servers import RedisServer
+from servers import RabbitServer, RedisServer
 
 _databases = count(1)
 
@@ -30,6 +31,13 @@ def server() -> Iterator[RedisServer]:
 def url(server: RedisServer) -> str:
     """A database that no other test uses."""
     return server.url(next(_databases))
+
+
+@pytest.fixture(scope="session")
+def rabbit(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[RabbitServer]:
+    """The RabbitMQ of this test run; queues there have names of their own."""
+    with shared_node(run_folder(tmp_path_factory, worker_id)) as node:
+        yield node
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from asyncq.protocol import WireMessage
 from interop.celery_client import CeleryClient
 from interop.celery_worker import CeleryWorker
 from interop.test_mixed_fleet import recording
-from rabbit_node import run_folder, shared_node
 from servers import RabbitServer
 from waiting import until
 
@@ -49,12 +48,6 @@ class Place(Struct, frozen=True):
 
     def app(self) -> AsyncQ:
         return AsyncQ("interop", broker=self.url, backend=self.backend, default_queue=self.name, **self.conf)
-
-
-@pytest.fixture(scope="session")
-def rabbit(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[RabbitServer]:
-    with shared_node(run_folder(tmp_path_factory, worker_id)) as node:
-        yield node
 
 
 @pytest.fixture(params=KINDS)
