@@ -204,10 +204,10 @@ class StrictSqs:
         return self._put(self._queue(asked), asked)
 
     async def _send_batch(self, asked: Json) -> Json:
-        entries = self._entries(asked)
+        queue, entries = self._queue(asked), self._entries(asked)
         if sum(self._size(entry) for entry in entries) > MOST_BYTES:
             raise SqsError("BatchRequestTooLong", "Batch requests cannot be longer than 1048576 bytes.")
-        return self._each("SendMessageBatch", entries, lambda entry: self._put(self._queue(asked), entry))
+        return self._each("SendMessageBatch", entries, lambda entry: self._put(queue, entry))
 
     async def _receive(self, asked: Json) -> Json:
         queue, deadline = self._queue(asked), self._clock() + asked.get("WaitTimeSeconds", 0)

@@ -9,7 +9,7 @@ import pytest
 
 from asyncq import AsyncQ
 from asyncq.driver import Ack, Consumer, Dead, Delivery, Park, Publication, Queue
-from asyncq.errors import BrokerError
+from asyncq.errors import BrokerError, PublishError
 from aws.kit import consuming, opened, publish, take, task
 from aws.strict_sqs import StrictSqs
 from waiting import until
@@ -88,3 +88,42 @@ async def test_a_worker_that_starts_is_told_that_dead_letters_have_no_place(
             await broker.declare([Queue(name="q")])
     assert "Dead letters of q have no place" in caplog.text
     assert "sqs:CreateQueue is denied" in caplog.text
+
+
+# -- deleted ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_producer_finds_a_queue_again_that_was_deleted(strict: StrictSqs) -> None:
+    async with opened(strict) as broker:
+        await publish(broker, "q", task(1))
+        del strict.queues["q"]
+        await publish(broker, "q", task(2))
+    assert len(strict.queues["q"].messages) == 1
+
+
+async def test_a_producer_that_may_make_no_queue_is_told_when_its_own_was_deleted(strict: StrictSqs) -> None:
+    async with opened(strict) as broker:
+        await publish(broker, "q", task(1))
+        del strict.queues["q"]
+        strict.denied = {"CreateQueue"}
+        with pytest.raises(PublishError, match="no queue 'q'"):
+            await publish(broker, "q", task(2))
+
+
+async def test_dead_letters_find_their_queue_again(strict: StrictSqs) -> None:
+    async with opened(strict) as broker, consuming(broker, "q") as consumer:
+        await broker.declare([Queue(name="q")])
+        await publish(broker, "q", task(1))
+        del strict.queues["q-dead"]
+        (delivery,) = await take(consumer, 1)
+        assert await consumer.settle([Dead(delivery, task(1))]) == []
+    assert len(strict.queues["q-dead"].messages) == 1
+
+
+async def test_what_was_deleted_with_its_queue_is_nobodys_any_more(strict: StrictSqs) -> None:
+    async with opened(strict) as broker, consuming(broker, "q") as consumer:
+        await publish(broker, "q", task(1), task(2))
+        first, second = await take(consumer, 2)
+        del strict.queues["q"]
+        assert await consumer.extend([first]) == [first]
+        assert await consumer.settle([Ack(second)]) == [second]

@@ -9,11 +9,14 @@ from msgspec import Struct
 
 from asyncq.driver import Environment
 from asyncq.errors import BrokerConnectionError
-from asyncq_brokers._clients.aws import AwsLink, is_throttling
+from asyncq_brokers._clients.aws import AwsLink, Refusal, is_throttling
 
 from .encoding import Entry
 
-__all__ = ["BATCH", "Failure", "call_batch", "in_batches"]
+__all__ = ["BATCH", "MISSING", "Failure", "QueueMissing", "call_batch", "in_batches"]
+
+#: SQS's codes for a queue that isn't there.
+MISSING = frozenset({"NonExistentQueue", "QueueDoesNotExist"})
 
 #: Members of a batch call.
 BATCH = 10
@@ -32,13 +35,17 @@ class Failure(Struct, frozen=True):
         return f"{self.code}: {self.text}" if self.text else self.code
 
 
+class QueueMissing(BrokerConnectionError):
+    """The queue was deleted: nothing was done, and there may be another one of that name by now."""
+
+
 async def call_batch(
     link: AwsLink, environment: Environment, method: str, url: str, entries: Sequence[Entry], *, harmless: bool
 ) -> dict[int, Failure]:
     """Call for up to ten members, and again for those that failed by no fault of theirs.
 
     Returns the members that are refused for good, by position. Raises BrokerConnectionError for as long as some have
-    not gone through; the others have then.
+    not gone through; the others have then. Raises QueueMissing.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + link.timeout
@@ -47,7 +54,12 @@ async def call_batch(
     pause = _FIRST_PAUSE
     while True:
         members = [{"Id": str(position), **entries[position]} for position in waiting]
-        answer = await link.ask(method, harmless=harmless, QueueUrl=url, Entries=members)
+        try:
+            answer = await link.call(method, harmless=harmless, QueueUrl=url, Entries=members)
+        except Refusal as refusal:
+            if refusal.code in MISSING:
+                raise QueueMissing(f"the queue {url} was deleted") from refusal
+            raise link.translated(refusal) from refusal
         waiting = list[int]()
         for failed in answer.get("Failed", ()):
             position = int(failed["Id"])

@@ -11,7 +11,7 @@ from asyncq.driver import Delivery, Environment
 from asyncq.errors import BrokerError
 from asyncq_brokers._clients.aws import together
 
-from .batches import call_batch, in_batches
+from .batches import Failure, QueueMissing, call_batch, in_batches
 from .encoding import Entry, decode_body, due_date, eta_of
 from .options import MOST_SECONDS
 from .queues import KnownQueue
@@ -138,7 +138,10 @@ class Deliveries:
     ) -> list[Held]:
         queue = items[batch[0]].queue
         entries = [{"ReceiptHandle": items[position].delivery.tag, **extra[position]} for position in batch]
-        refused = await call_batch(queue.link, self._environment, method, queue.url, entries, harmless=True)
+        try:
+            refused = await call_batch(queue.link, self._environment, method, queue.url, entries, harmless=True)
+        except QueueMissing:  # and all its messages with it
+            refused = dict.fromkeys(range(len(batch)), _GONE)
         lost: list[Held] = []
         for number, position in enumerate(batch):
             held, failure = items[position], refused.get(number)
@@ -153,6 +156,8 @@ class Deliveries:
 
 
 _VISIBILITY = "change_message_visibility_batch"
+
+_GONE = Failure("ReceiptHandleIsInvalid", "the queue was deleted")
 
 #: SQS's words for a receipt handle that holds nothing (any more).
 _LOST = frozenset({"InvalidParameterValue", "MessageNotInflight", "ReceiptHandleIsInvalid", "InvalidReceiptHandle"})

@@ -9,13 +9,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from asyncq.driver import Delivery, Environment
-from asyncq.errors import BrokerConnectionError
 from asyncq_brokers._clients.aws import Refusal
 
-from .batches import BATCH
+from .batches import BATCH, MISSING, QueueMissing
 from .deliveries import HIDE, Deliveries, Held
 from .encoding import NOT_BEFORE, Entry
-from .queues import MISSING, KnownQueue, Queues
+from .queues import KnownQueue, Queues
 
 __all__ = ["Poller"]
 
@@ -143,7 +142,7 @@ class Poller:
         except Refusal as refusal:
             if refusal.code in MISSING:
                 self._queues.forget(self._name)
-                raise BrokerConnectionError(f"the queue {self._name!r} was deleted") from refusal
+                raise QueueMissing(f"the queue {self._name!r} was deleted") from refusal
             raise queue.link.translated(refusal) from refusal
         await self._put(queue, answer.get("Messages", ()), asked_at, wait)
         return bool(self._shelf)

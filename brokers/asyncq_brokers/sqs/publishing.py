@@ -20,7 +20,7 @@ from asyncq.errors import (
 from asyncq.protocol import Properties, WireMessage, encode_envelope
 from asyncq_brokers._clients.aws import together
 
-from .batches import BATCH, call_batch
+from .batches import BATCH, Failure, QueueMissing, call_batch
 from .encoding import MAX_BYTES, Entry, encode_body, not_before_attribute, read_eta, size_of
 from .queues import KnownQueue, Queues
 
@@ -88,17 +88,26 @@ class Publisher:
     async def _send(self, queue: KnownQueue, batch: Sequence[Parcel]) -> dict[int, Exception]:
         entries = [parcel.entry for parcel in batch]
         try:
-            refused = await call_batch(
-                queue.link, self._environment, "send_message_batch", queue.url, entries, harmless=False
-            )
+            refused = await self._call(queue, entries)
         except (BrokerConnectionError, BrokerFull):
             raise
-        except BrokerError as error:
+        except (BrokerError, ConfigurationError) as error:
             return {parcel.position: error for parcel in batch}
         return {
             batch[number].position: BrokerError(f"{queue.url} refuses the message: {failure}")
             for number, failure in refused.items()
         }
+
+    async def _call(self, queue: KnownQueue, entries: Sequence[Entry]) -> dict[int, Failure]:
+        """Send a batch. A queue that was deleted meanwhile is looked for once more, or made again."""
+        try:
+            return await self._call_once(queue, entries)
+        except QueueMissing:
+            self._queues.forget(queue.name)
+            return await self._call_once(await self._queues.get(queue.name), entries)
+
+    async def _call_once(self, queue: KnownQueue, entries: Sequence[Entry]) -> dict[int, Failure]:
+        return await call_batch(queue.link, self._environment, "send_message_batch", queue.url, entries, harmless=False)
 
     def _pack(self, queue: KnownQueue, publication: Publication, position: int) -> Parcel:
         message, until = publication.message, publication.not_before

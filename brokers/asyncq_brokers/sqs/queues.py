@@ -11,13 +11,11 @@ from msgspec import Struct
 from asyncq.errors import ConfigurationError
 from asyncq_brokers._clients.aws import Account, AwsLink, Refusal
 
+from .batches import MISSING
 from .names import FIFO, is_fifo, sqs_name
 from .options import BrokerOptions, PredefinedQueue
 
-__all__ = ["MISSING", "KnownQueue", "Queues"]
-
-#: SQS's codes for a queue that isn't there.
-MISSING = frozenset({"NonExistentQueue", "QueueDoesNotExist"})
+__all__ = ["KnownQueue", "Queues"]
 
 
 class KnownQueue(Struct, frozen=True, eq=False):
