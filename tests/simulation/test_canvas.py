@@ -1,18 +1,35 @@
-"""P6: whatever the tree, the interleaving, the duplicates and the deaths: each body once, results in header order."""
+"""P6: whatever the tree, the interleaving, the duplicates and the deaths, it comes to what the oracle says: each task's
+call, its record, each errback told once of each failure, each body run once, no chord left open.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import random
 
 import pytest
 
-from asyncq.canvas import Node
-from simulation.canvas import LEASE, CanvasWorld, canvas_at_random, expected
+from simulation.canvas_oracle import Oracle
+from simulation.canvas_trees import TOLD_BY_CALL, Act, Chain, Chord, Errback, Group, Grower, Task, Tree, sketch
+from simulation.canvas_world import CanvasWorld, Faults
 from virtual import run
-from worker.canvas_bench import chain, chord, group, sig
 
 pytestmark = pytest.mark.usefixtures("quiet")
+
+ACTS: tuple[Act, ...] = ("fail", "fail", "recover", "exhaust", "replace", "expire")
+
+#: One of each, so that a death anywhere in it says much.
+STORY = Chain(
+    (
+        Task("t1"),
+        Group((Task("t2"), Chord((Task("t3", "recover"), Task("t4")), Task("t5")), Task("t6")), "g7"),
+        Task("t8", "replace", Group((Task("t9", named=True), Task("t10", named=True)), "g11")),
+        Chord((Task("t12", "fail"), Task("t13")), Task("t14", errbacks=(Errback("e15", TOLD_BY_CALL),))),
+        Task("t16"),
+    )
+)
+
+
+NO_FAULTS = Faults()
 
 
 @pytest.fixture(autouse=True)
@@ -21,40 +38,69 @@ def in_small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("asyncq.worker._continuation.MADE_AT_ONCE", 2)
 
 
-async def play(seed: int, node: Node, kills: list[int], *, echoes: float = 0.0, faults: float | None = None) -> None:
-    world = CanvasWorld(seed, echoes=echoes, faults=faults)
-    for killed_after in kills:
-        world.launch(killed_after=killed_after)
-    world.launch()
-    result = await world.start(node)
-    assert await world.value(result) == expected(node)
-    # Duplicates come late, what was held by the dead after the lease, and what they had claimed once that has ended.
-    await asyncio.sleep(10 * LEASE)
-    await world.until(lambda depth: depth.ready == depth.in_flight == 0)
-    assert not [each for each in world.dispatched.values() if len(each) != 1], "a body was run for two sendings"
-    await world.end()
+async def play(seed: int, tree: Tree, faults: Faults = NO_FAULTS) -> None:
+    world = CanvasWorld(seed, tree, faults)
+    ids = await world.play()
+    oracle = Oracle(ids)
+    oracle.run(tree)
+    complaints = "\n".join(oracle.complaints(world.seen, fair=faults == NO_FAULTS))
+    assert not complaints, f"seed {seed}: {complaints}\n{sketch(tree)}\n{faults}\n{ids}"
 
 
-@pytest.mark.parametrize("seed", range(30))
-def test_any_tree_any_interleaving_any_duplicates(seed: int) -> None:
-    dice = random.Random(seed)
-    node = canvas_at_random(dice)
-    kills = [dice.randint(0, 600) for _ in range(dice.randint(0, 3))]
-    run(play(seed, node, kills, echoes=dice.choice([0.0, 0.1, 0.5])), dice=dice if seed % 3 == 0 else None)
+def play_fair(seed: int) -> None:
+    dice = random.Random(f"tree {seed}")
+    tree = Grower(dice, acts=(*ACTS, "grow", "revoke")).tree()
+    run(play(seed, tree), dice=dice if seed % 3 == 0 else None)
 
 
-@pytest.mark.parametrize("seed", range(30))
-def test_any_tree_over_a_network_that_loses_what_it_carries(seed: int) -> None:
-    dice = random.Random(f"network {seed}")
-    node = canvas_at_random(dice)
-    kills = [dice.randint(0, 600) for _ in range(dice.randint(0, 2))]
-    run(play(seed, node, kills, echoes=dice.choice([0.0, 0.1]), faults=dice.choice([0.02, 0.1])))
+def play_foul(seed: int) -> None:
+    """Nothing is revoked: a worker that can't reach the store would not know."""
+    dice = random.Random(f"faults {seed}")
+    tree = Grower(dice, acts=ACTS).tree()
+    faults = faults_at_random(dice)
+    run(play(seed, tree, faults), dice=dice if seed % 3 == 0 else None)
 
 
-STORY = chain(sig("mix", 1), group(sig("mix", 2), chord([sig("mix", 3)], sig("mix", 4))), sig("mix", 5), sig("mix", 6))
+def faults_at_random(dice: random.Random) -> Faults:
+    def some(most: int, within: int) -> tuple[int, ...]:
+        return tuple(dice.randint(0, within) for _ in range(dice.randint(0, most)))
+
+    return Faults(
+        echoes=dice.choice([0.0, 0.1, 0.5]),
+        weather=dice.choice([None, None, 0.02, 0.1]),
+        kills=some(2, 600),
+        deaths=some(2, 150),
+        hangs=some(1, 600),
+    )
 
 
-@pytest.mark.parametrize("first", range(0, 400, 40))
-def test_a_worker_may_die_at_any_step(first: int) -> None:
-    for killed_after in range(first, first + 40, 2):
-        run(play(killed_after, STORY, [killed_after]))
+@pytest.mark.parametrize("first", range(0, 60, 10))
+def test_any_tree(first: int) -> None:
+    for seed in range(first, first + 10):
+        play_fair(seed)
+
+
+@pytest.mark.parametrize("first", range(0, 28, 4))
+def test_any_tree_any_faults(first: int) -> None:
+    for seed in range(first, first + 4):
+        play_foul(seed)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("first", range(1000, 5000, 500))
+def test_thousands_of_trees(first: int) -> None:
+    for seed in range(first, first + 500):
+        play_fair(seed)
+        play_foul(seed)
+
+
+@pytest.mark.parametrize("first", range(0, 100, 20))
+def test_a_worker_may_die_before_and_after_any_call(first: int) -> None:
+    for boundary in range(first, first + 20, 3):  # odd ones come after a call
+        run(play(boundary, STORY, Faults(deaths=(boundary,))))
+
+
+def test_the_errbacks_of_a_body_that_ends_in_a_group_are_told_once() -> None:
+    body = Chain((Task("t2"), Group((Task("t3"), Task("t4")), "g5")), errbacks=(Errback("e6", TOLD_BY_CALL),))
+    run(play(0, Chord((Task("t1", "fail"),), body)))
