@@ -1,7 +1,7 @@
 """Celery's transport options for SQS, read once and checked.
 
 Each option is honoured, named in a warning with the reason why it has no effect here, or refused: none is dropped in
-silence. Numbers may come as text, since teams read them from the environment.
+silence. Numbers and booleans may come as text, since teams read them from the environment.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ import logging
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, cast
 
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError
 from msgspec import Struct, field
 
 from asyncq.driver import DriverConfig
 from asyncq.errors import ConfigurationError
-from asyncq_brokers._clients.aws import Account, read_number, read_seconds, split_url
+from asyncq_brokers._clients.aws import Account, read_flag, read_number, read_seconds, split_url
 
 from .names import is_fifo
 
@@ -55,7 +57,7 @@ _WITHOUT_EFFECT: Mapping[str, str] = {
 
 
 class PredefinedQueue(Struct, frozen=True, kw_only=True):
-    """A queue that exists, by its URL, for accounts that may neither list nor create queues."""
+    """A queue that exists, by its URL, for accounts that may neither list nor create queues. `repr` shows no secret."""
 
     url: str
     region: str | None = None
@@ -64,6 +66,9 @@ class PredefinedQueue(Struct, frozen=True, kw_only=True):
     #: Number of the receive -> seconds until a rejected message comes back, for tasks of `backoff_tasks`.
     backoff_policy: Mapping[int, int] = field(default_factory=dict[int, int])
     backoff_tasks: frozenset[str] = frozenset()
+
+    def __repr__(self) -> str:
+        return f"PredefinedQueue({self.url!r})"
 
 
 class BrokerOptions(Struct, frozen=True, kw_only=True):
@@ -84,8 +89,11 @@ class BrokerOptions(Struct, frozen=True, kw_only=True):
     queue_tags: Mapping[str, str] = field(default_factory=dict[str, str])
     #: Messages as base64, as kombu has it. Without, a third more fits in; every reader knows both.
     base64: bool = True
-    #: botocore's `Config`.
+    #: botocore's `Config`, without what is asyncq's.
     client_config: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    def __repr__(self) -> str:
+        return "BrokerOptions()"  # proxies of `client_config` may have passwords
 
 
 def read_config(config: DriverConfig) -> tuple[Account, BrokerOptions]:
@@ -116,7 +124,10 @@ def _account(url: str, options: dict[str, Any]) -> Account:
     parts = split_url(url)
     region = options.pop("region", None)
     # kombu's default is plain HTTP wherever a host is named, and HTTPS where none is.
-    secure = options.pop("is_secure", parts.host is None)
+    try:
+        secure = read_flag(options.pop("is_secure", parts.host is None))
+    except ValueError as error:
+        raise ConfigurationError(f"{_SETTING}['is_secure']: {error}") from None
     role, duration = options.pop("sts_role_arn", None), options.pop("sts_token_timeout", 900)
     endpoint = options.pop("endpoint_url", None)
     if parts.host is not None:
@@ -148,16 +159,22 @@ def _optional_text(value: object) -> str | None:
     return None if value is None or value == "" else _text(value)
 
 
-def _flag(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError("must be True or False")
-    return value
-
-
 def _mapping(value: object) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise TypeError("must be a mapping")
     return cast("Mapping[str, Any]", value)
+
+
+def _client_config(value: object) -> dict[str, Any]:
+    given = dict(_mapping(value))
+    for name in sorted(_NOT_THEIRS.keys() & given.keys()):
+        del given[name]
+        logger.warning("%s['client-config'][%r] has no effect: %s", _SETTING, name, _NOT_THEIRS[name])
+    try:
+        Config(**given)
+    except (BotoCoreError, TypeError, ValueError) as error:
+        raise ValueError(f"botocore's Config refuses it: {error}") from None
+    return given
 
 
 def _texts(value: object) -> dict[str, str]:
@@ -193,6 +210,9 @@ def _predefined_queue(name: str, found: Mapping[str, Any]) -> PredefinedQueue:
     )
 
 
+#: Of botocore's `Config`.
+_NOT_THEIRS = {"connect_timeout": _ONE_DEADLINE, "read_timeout": _ONE_DEADLINE, "retries": _OWN_RETRIES}
+
 _PREDEFINED = frozenset({"url", "region", "access_key_id", "secret_access_key", "backoff_policy", "backoff_tasks"})
 
 #: Name of the option -> name of the field, and how its value is read.
@@ -204,6 +224,6 @@ _FIELDS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "predefined_queues": ("predefined_queues", _predefined),
     "sqs-creation-attributes": ("creation_attributes", _texts),
     "queue_tags": ("queue_tags", _texts),
-    "sqs_base64_encoding": ("base64", _flag),
-    "client-config": ("client_config", _mapping),
+    "sqs_base64_encoding": ("base64", read_flag),
+    "client-config": ("client_config", _client_config),
 }

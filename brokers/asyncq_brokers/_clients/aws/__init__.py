@@ -6,7 +6,7 @@ from .account import Account, read_query, split_url
 from .errors import Refusal, is_throttling
 from .finishing import Finisher
 from .link import AwsLink
-from .numbers import read_number, read_seconds
+from .numbers import read_flag, read_number, read_seconds
 from .policy import allow, arn, borrow
 from .together import together
 
@@ -22,6 +22,7 @@ __all__ = [
     "arn",
     "borrow",
     "is_throttling",
+    "read_flag",
     "read_number",
     "read_query",
     "read_seconds",

@@ -41,7 +41,7 @@ class Account(Struct, frozen=True, kw_only=True):
 
 
 class UrlParts(NamedTuple):
-    """A URL taken apart; no part is still percent-encoded."""
+    """A URL taken apart; no part is still percent-encoded. `repr` shows no secret."""
 
     user: str | None
     password: str | None
@@ -51,6 +51,9 @@ class UrlParts(NamedTuple):
     path: str
     query: str
 
+    def __repr__(self) -> str:
+        return f"UrlParts({self.host!r}, {self.port!r}, {self.path!r})"
+
 
 def split_url(url: str) -> UrlParts:
     """Take a URL apart. Raises ConfigurationError, which shows nothing of it but the scheme."""
@@ -59,11 +62,14 @@ def split_url(url: str) -> UrlParts:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        # A secret key has slashes in it, which end the host when they stand as they are.
+        parts, port = None, None
+    # A secret key has slashes in it, which end the host when they stand as they are: the rest of the secret is a port,
+    # or else a path, in which the URL's @ is found.
+    if parts is None or "@" in f"{parts.path}{parts.query}{parts.fragment}":
         raise ConfigurationError(
             f"the {scheme}:// URL can't be read; key and secret must be percent-encoded "
             "(urllib.parse.quote(secret, safe=''))"
-        ) from None
+        )
     user, password = (unquote(part) if part else None for part in (parts.username, parts.password))
     if (user is None) != (password is None):
         raise ConfigurationError(f"the {scheme}:// URL must have both a key and a secret, or neither")

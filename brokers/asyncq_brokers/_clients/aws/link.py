@@ -171,13 +171,14 @@ class AwsLink:
             await assume_role(session, account, region, timeout=self.timeout)
         elif account.access_key is None and await session.get_credentials() is None:
             raise NoCredentialsError
-        config = AioConfig(
-            connect_timeout=self.timeout,
-            read_timeout=3600,  # ours is the deadline
-            max_pool_connections=_MOST_CONNECTIONS,
-            warm_up_loader_caches=True,  # in a thread: reading the service's description takes 100 ms and more
-            **{"user_agent_extra": "asyncq", **self._config},
-        )
+        defaults: dict[str, Any] = {
+            "connect_timeout": self.timeout,
+            "read_timeout": 3600,  # ours is the deadline
+            "max_pool_connections": _MOST_CONNECTIONS,
+            "warm_up_loader_caches": True,  # in a thread: reading the service's description takes 100 ms and more
+            "user_agent_extra": "asyncq",
+        }
+        config = AioConfig(**{**defaults, **self._config})
         context = session.create_client(
             account.service,
             region_name=region,

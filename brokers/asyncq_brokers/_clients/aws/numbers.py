@@ -1,11 +1,21 @@
-"""Numbers in settings and URLs, which come as text where they stood in the environment."""
+"""Numbers and booleans in settings and URLs, which come as text where they stood in the environment."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-__all__ = ["read_number", "read_seconds"]
+__all__ = ["read_flag", "read_number", "read_seconds"]
+
+_FLAGS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+
+
+def read_flag(value: Any) -> bool:  # Any: the user's
+    """Yes or no. Raises ValueError."""
+    flag = _FLAGS.get(str(value).lower())
+    if flag is None:
+        raise ValueError(f"must be True or False, not {value!r:.40}")
+    return flag
 
 
 def read_number(value: Any, *, least: int = 0, most: int | None = None) -> int:  # Any: the user's
