@@ -149,6 +149,8 @@ class ChordKeeper:
             await self.close([ChordEnd(claim=claim)])
             return None
         end = ChordEnd(claim=claim, completion=completion)
+        if completion.fault is not None:
+            return self._failure(end, completion.fault, None)
         try:
             results = await self._patiently(lambda: self._results(end))
             await self.confirm(end)
@@ -161,6 +163,9 @@ class ChordKeeper:
             return None if end.lost else self._failure(end, str(failed), failed.cause)
         except (BackendError, ProtocolError, ConfigurationError) as error:
             return self._failure(end, str(error), describe_exception(error))
+        except Exception as error:  # whatever a body is: claimed again and again, the chord would never end
+            logger.exception("Of the body of chord %s no message can be made", claim.group_id)
+            return self._failure(end, f"The body can't be sent: {type(error).__name__}", None)
         return _conclusion(end, sequel)
 
     def _failure(self, end: ChordEnd, text: str, cause: Mapping[str, Any] | None) -> Conclusion:

@@ -13,25 +13,28 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import msgspec
+from msgspec.structs import replace
 
-from asyncq._chord_opening import chord_opening
+from asyncq._chord_opening import cannot_join, chord_opening
 from asyncq._definition import TaskDefinition
 from asyncq._validation import dump_result
 from asyncq.canvas import (
     CHAIN_REST,
+    ChainNode,
     Document,
     GroupNode,
     Node,
     Opening,
     Planner,
     Step,
+    TaskNode,
     child_of,
     read_node,
     result_of,
     split_policy,
 )
 from asyncq.driver import ChordOpening, ChordPart, Joining
-from asyncq.errors import ChordError, ConfigurationError, DecodeError, EncodeError, ProtocolError, SignatureError
+from asyncq.errors import ChordError, EncodeError
 from asyncq.protocol import (
     DISPATCH_HEADER,
     ExceptionRegistry,
@@ -147,9 +150,10 @@ class Continuation:
         try:
             node = read_node(completion.body)
             missed = list(stand_ins(node))
-        except SignatureError as fault:
-            logger.error("The body of a chord can't be read: %s", fault)  # noqa: TRY400 - the text says it all
-            return sequel
+        except Exception:  # whatever anybody has written there: who waits for its id is told all the same
+            logger.exception("The body of a chord can't be read")
+            node = _named(completion.body)
+            missed = list(stand_ins(node))
         exc: Exception = error
         described = describe_exception(error)
         if cause is not None and isinstance(node, GroupNode):
@@ -160,7 +164,10 @@ class Continuation:
             self._add_errbacks(sequel, message, exc, None)
         chain = node.options.get("chain")
         if isinstance(chain, list):
-            after = TaskMessage(task=missed[-1].task, id=missed[-1].id, chain=cast("list[Document]", chain))
+            last = missed[-1].id if missed else completion.parent_id or ""
+            after = TaskMessage(
+                task=node.task, id=last, root_id=completion.root_id, chain=cast("list[Document]", chain)
+            )
             self._fail_later_steps(sequel, after, described, None, store=True)
         return sequel
 
@@ -202,11 +209,7 @@ class Continuation:
     def _opening(self, opening: Opening) -> ChordOpening:
         setup = self._setup
         if not self._joins:
-            where = "there is no result backend" if setup.backend is None else f"{setup.backend.address} can't"
-            raise ConfigurationError(
-                f"a chord needs a result backend that brings its parts together, and {where}: "
-                "use Redis, SQLite or DynamoDB"
-            )
+            raise cannot_join("an app without a result backend" if setup.backend is None else setup.backend.address)
         return chord_opening(
             opening,
             serializer=setup.result_serializer,
@@ -226,7 +229,7 @@ class Continuation:
                 task_id=message.id,
                 index=message.group_index,
                 member=self._member(message.id, state, result),
-                body=dumps(msgspec.structs.asdict(completion)),
+                body=_kept(completion),
                 expires=self._setup.chord_expires,
             )
         ]
@@ -247,8 +250,8 @@ class Continuation:
         try:
             for step in later_steps(message):
                 self._fail(sequel, step, described, text, store=store)
-        except (SignatureError, DecodeError) as error:
-            logger.error("What follows %s[%s] can't be read: %s", message.task, message.id, error)  # noqa: TRY400 - its text says it all
+        except Exception:  # whatever anybody has written there: its own failure is told all the same
+            logger.exception("What follows %s[%s] can't be read", message.task, message.id)
 
     def _fail(
         self, sequel: Sequel, message: TaskMessage, described: dict[str, Any], text: str | None, *, store: bool
@@ -266,18 +269,17 @@ class Continuation:
         """Those that are sent go as one group, as with Celery."""
         if not message.errbacks:
             return
-        calls, sent = sort_errbacks(message, exc, text, self._tasks)
-        sequel.errback_calls += calls
-        if sent:
+        try:
+            calls, sent = sort_errbacks(message, exc, text, self._tasks)
+            sequel.errback_calls += calls
             planned = self._planner(message, "errbacks").plan(GroupNode(tasks=sent), [message.id])
-            try:
-                batches = list(self._batches(planned))
-            except (ProtocolError, ConfigurationError) as error:
-                logger.error("The errbacks of %s[%s] can't be sent: %s", message.task, message.id, error)  # noqa: TRY400
-                return
-            for batch in batches:
-                sequel.errbacks.openings += batch.openings
-                sequel.errbacks.messages += batch.messages
+            batches = list(self._batches(planned))
+        except Exception:  # as above
+            logger.exception("The errbacks of %s[%s] can't be sent", message.task, message.id)
+            return
+        for batch in batches:
+            sequel.errbacks.openings += batch.openings
+            sequel.errbacks.messages += batch.messages
 
     def _planner(self, message: TaskMessage, purpose: str = "") -> Planner:
         properties = message.properties
@@ -310,14 +312,55 @@ def dependency_text(task_id: str, described: Mapping[str, Any] | None) -> str:
     return f"Dependency {task_id} raised {name}({', '.join(map(repr, arguments))})"
 
 
+def _named(body: Document) -> TaskNode:
+    """What is left of a body that can't be read: what it is called."""
+    options: object = body.get("options")
+    task_id = cast("Mapping[str, Any]", options).get("task_id") if isinstance(options, Mapping) else None
+    return TaskNode(task=str(body.get("task")), options={"task_id": task_id})
+
+
+def _kept(completion: Completion) -> bytes:
+    """The document that is kept with a chord, for whoever ends it.
+
+    A client that pickles may give the body what JSON has no word for; then its id, its chord and its links are kept, by
+    which it fails: the members of the header would otherwise fail one by one, and could not even tell the chord.
+    """
+    try:
+        return dumps(msgspec.structs.asdict(completion))
+    except EncodeError as error:
+        body = cast("Document", _portable(completion.body) or {})
+        fault = f"the body can't be kept until its header has ended: {error}"
+        return dumps(msgspec.structs.asdict(replace(completion, body=body, fault=fault)))
+
+
+def _portable(value: object) -> object:
+    """What JSON has words for, and nothing in place of the rest."""
+    try:
+        dumps(value)
+    except EncodeError:
+        pass
+    else:
+        return value
+    kept: object = None
+    if isinstance(value, dict):
+        kept = {name: _portable(each) for name, each in cast("dict[object, object]", value).items()}
+    elif isinstance(value, list | tuple):
+        kept = [_portable(each) for each in cast("Sequence[object]", value)]
+    try:
+        dumps(kept)
+    except EncodeError:  # a name that is none, or the look of a marker
+        return None
+    return kept
+
+
 def _ids(task_id: str, purpose: str) -> Callable[[], str]:
     numbers = itertools.count()
     return lambda: str(uuid.uuid5(_IDS, f"{task_id} {purpose} {next(numbers)}"))
 
 
 def _callback_nodes(callbacks: Sequence[Document]) -> Iterable[Node]:
-    """One by itself; of several first each group, then all others as one new group."""
-    nodes = [read_node(each) for each in callbacks]
+    """One by itself; of several first each group, then all others as one new group. Of an empty chain nothing."""
+    nodes = [node for each in callbacks if not (isinstance(node := read_node(each), ChainNode) and not node.tasks)]
     if len(nodes) == 1:
         return nodes
     groups: list[Node] = [node for node in nodes if isinstance(node, GroupNode)]

@@ -62,3 +62,5 @@ class Completion(Struct, frozen=True, kw_only=True):
     #: Of the body's message.
     root_id: str | None = None
     parent_id: str | None = None
+    #: Why the body can't run, whatever the header's results: not all of it could be kept.
+    fault: str | None = None

@@ -46,7 +46,7 @@ def stand_ins(node: Node, errbacks: Sequence[Document] = ()) -> Iterator[TaskMes
         case TaskNode():
             yield from _stand_in(node.task, node.options, errbacks, node)
         case ChainNode(tasks=[]):
-            return
+            yield from _stand_in(node.task, {"task_id": node.options.get("task_id")}, errbacks)
         case ChainNode():
             # The errbacks of the step that would have been next, and no others': as of any step before it.
             first = _documents(node.tasks[0].options.get("link_error"))

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import pickle
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from asyncq import Context
+from asyncq.driver import ChordOpening
 from asyncq.errors import Ignore
-from asyncq.protocol import TaskMessage
+from asyncq.protocol import TaskMessage, encode_task
 from worker.canvas_bench import CanvasBench, chain, chord, group, sig
 
 
@@ -203,6 +206,53 @@ async def test_the_members_of_a_group_that_is_a_body_fail_with_the_cause(bench: 
     group_id = await bench.start(chord([sig("fail")], group(sig("echo"), sig("echo"))))
     async with bench.worker():
         assert await bench.error(group_id) == ("ValueError", ["boom", 1])
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"options": {"task_id": "body", "link": 5}},
+        {"options": {"task_id": "body", "chain": 5}},
+        {"subtask_type": ["chain"]},
+        {"subtask_type": "chain", "kwargs": {"tasks": []}},
+        {"args": 7},
+    ],
+    ids=["link", "chain", "kind", "empty", "arguments"],
+)
+async def test_who_waits_for_a_body_that_cannot_be_read_is_told(bench: CanvasBench, odd: dict[str, Any]) -> None:
+    body = {**sig("echo", task_id="body").to_dict(), **odd}
+    await bench.chords.open([ChordOpening(group_id="g", size=1, expires=60)])
+    async with bench.worker():
+        await bench.send("add", 1, 1, group="g", group_index=0, chord=body)
+        kind, _ = await bench.error("body")
+        assert kind == "ChordError"
+        await bench.until(lambda depth: depth.ready == depth.in_flight == 0)
+    assert await bench.chords.overdue(10) == []
+
+
+@pytest.mark.parametrize("odd", [{1, 2}, {"__type__": "no such type", "__value__": 1}], ids=["set", "marker"])
+async def test_a_body_whose_arguments_cannot_be_kept_fails_with_its_chord(bench: CanvasBench, odd: object) -> None:
+    """A client that pickles may send what JSON, in which the body waits, has no word for."""
+    body = sig("echo", odd, task_id="body", link_error=[sig("told", immutable=True).to_dict()])
+    heard = asyncio.Event()
+
+    async def told() -> None:
+        heard.set()
+
+    bench.task(told)
+    await bench.chords.open([ChordOpening(group_id="g", size=2, expires=60)])
+    async with bench.worker(accept=("json", "pickle")):
+        for index in range(2):
+            wire = encode_task(TaskMessage(task="add", id=f"m{index}", args=[1, 1], group="g", group_index=index))
+            pickled = pickle.dumps(([1, 1], {}, {"callbacks": None, "chord": body.to_dict()}))
+            kind = {"content_type": "application/x-python-serialize", "content_encoding": "binary"}
+            await bench.publish(replace(wire, body=pickled, **kind))
+        kind, [text] = await bench.error("body")
+        async with asyncio.timeout(10):
+            await heard.wait()
+        assert [(await bench.final(f"m{index}")).status for index in range(2)] == ["SUCCESS", "SUCCESS"]
+    assert kind == "ChordError"
+    assert "can't be kept" in text
 
 
 async def test_a_revoked_member_fails_the_chord(bench: CanvasBench) -> None:
