@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
 from asyncq import AsyncQ
 from asyncq.cli._findings import Verdict, examine
+from asyncq_brokers.sqs import SqsBroker
+from aws.kit import config
 from aws.moto_server import MotoServer
 
 
@@ -51,3 +54,29 @@ async def test_no_credentials_are_told_as_that(monkeypatch: pytest.MonkeyPatch) 
     findings = {finding.subject: finding for finding in await examine(AsyncQ("shop", broker="sqs://"))}
     assert findings["broker"].verdict is Verdict.FAILED
     assert findings["broker"].text.startswith("no AWS credentials for sqs")
+
+
+@pytest.mark.parametrize(
+    ("options", "resource"),
+    [
+        ({"region": "eu-west-1"}, "arn:aws:sqs:eu-west-1:*:orders"),
+        ({"region": "cn-north-1"}, "arn:aws-cn:sqs:cn-north-1:*:orders"),
+        ({"region": "us-gov-west-1"}, "arn:aws-us-gov:sqs:us-gov-west-1:*:orders"),
+        (
+            {"predefined_queues": {"orders": {"url": "https://sqs.us-west-2.amazonaws.com/123456789012/orders-v2"}}},
+            "arn:aws:sqs:us-west-2:123456789012:orders-v2",
+        ),
+        (
+            {"predefined_queues": {"orders": {"url": "http://localhost:4566/queue/orders", "region": "eu-west-1"}}},
+            "arn:aws:sqs:eu-west-1:*:orders",
+        ),
+    ],
+)
+def test_policies_name_the_queues_where_they_are(options: dict[str, Any], resource: str) -> None:
+    statement, *_ = SqsBroker(config(**options)).policy("producer", ["orders"])
+    assert statement["Resource"] == [resource]
+
+
+def test_queues_with_tags_need_a_right_for_that() -> None:
+    statement, *_ = SqsBroker(config(queue_tags={"team": "shop"})).policy("producer", ["orders"])
+    assert "sqs:TagQueue" in statement["Action"]

@@ -19,12 +19,11 @@ from asyncq.driver import (
     Stored,
 )
 from asyncq.errors import ConfigurationError
-from asyncq_brokers._clients.aws import BROKER_ERRORS, Account, AwsLink, Finisher, allow, arn, borrow
+from asyncq_brokers._clients.aws import BROKER_ERRORS, Account, AwsLink, Finisher, allow, borrow
 from asyncq_brokers._parcels import dead_queue
 
 from .consumer import SqsConsumer
 from .encoding import MAX_BYTES
-from .names import sqs_name
 from .operating import Operator
 from .options import read_config
 from .publishing import Publisher
@@ -129,13 +128,12 @@ class SqsBroker:
     def policy(self, role: Role, queues: Sequence[str]) -> list[PolicyStatement]:
         actions = {"SendMessage"}
         if not self._options.predefined_queues:
-            actions |= {"CreateQueue", "GetQueueUrl"}
+            actions |= {"CreateQueue", "GetQueueUrl"} | ({"TagQueue"} if self._options.queue_tags else set())
         names = [*queues]
         if role == "worker":
             actions |= {"ChangeMessageVisibility", "DeleteMessage", "GetQueueAttributes", "ReceiveMessage"}
             names += [dead for name in queues if self._queues.is_defined(dead := dead_queue(name))]
-        prefix = self._options.queue_name_prefix
-        resources = [arn(self._account, sqs_name(prefix, name)) for name in names]
+        resources = [self._queues.arn(name) for name in names]
         return [allow(self._account, actions, resources), *borrow(self._account)]
 
     async def _declare_dead(self, name: str) -> None:

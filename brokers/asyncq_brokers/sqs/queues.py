@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from msgspec import Struct
 
 from asyncq.errors import ConfigurationError
-from asyncq_brokers._clients.aws import Account, AwsLink, Refusal
+from asyncq_brokers._clients.aws import Account, AwsLink, Refusal, arn, partition
 
 from .batches import MISSING
 from .names import FIFO, is_fifo, sqs_name
@@ -71,6 +73,18 @@ class Queues:
         """Whether there may be such a queue: any, unless the user has listed them."""
         predefined = self._options.predefined_queues
         return not predefined or sqs_name(self._options.queue_name_prefix, name) in predefined
+
+    def arn(self, name: str) -> str:
+        """Its name in policies; nobody is asked."""
+        mapped = sqs_name(self._options.queue_name_prefix, name)
+        predefined = self._options.predefined_queues.get(mapped)
+        if predefined is None:
+            return arn(self._account, mapped)
+        # https://sqs.eu-west-1.amazonaws.com/123456789012/orders; a VPC's endpoint has another host.
+        owner, _, called = urlsplit(predefined.url).path.strip("/").rpartition("/")
+        region = predefined.region or _region_of(predefined.url) or self._account.region
+        number = owner.rpartition("/")[2]
+        return f"arn:{partition(region)}:sqs:{region or '*'}:{number if number.isdigit() else '*'}:{called or mapped}"
 
     async def _look_up(self, name: str, mapped: str) -> KnownQueue | None:
         try:
@@ -136,3 +150,9 @@ class Queues:
     def _remember(self, queue: KnownQueue) -> KnownQueue:
         self._known[queue.name] = queue
         return queue
+
+
+def _region_of(url: str) -> str | None:
+    """The region that stands in a host of AWS: `sqs.eu-west-1.amazonaws.com`, `vpce-1.sqs.eu-west-1.vpce…`."""
+    found = re.search(r"(?:^|\.)sqs\.([a-z]+(?:-[a-z]+)+-\d+)\.", urlsplit(url).hostname or "")
+    return found[1] if found else None

@@ -7,7 +7,7 @@ from .errors import Refusal, is_throttling
 from .finishing import Finisher
 from .link import AwsLink
 from .numbers import read_flag, read_number, read_seconds
-from .policy import allow, arn, borrow
+from .policy import allow, arn, borrow, partition
 from .together import together
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "arn",
     "borrow",
     "is_throttling",
+    "partition",
     "read_flag",
     "read_number",
     "read_query",

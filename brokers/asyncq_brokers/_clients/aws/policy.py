@@ -8,12 +8,26 @@ from asyncq.driver import PolicyStatement
 
 from .account import Account
 
-__all__ = ["allow", "arn", "borrow"]
+__all__ = ["allow", "arn", "borrow", "partition"]
+
+#: How regions begin that are not of AWS's public part.
+_PARTITIONS = {
+    "cn-": "aws-cn",
+    "us-gov-": "aws-us-gov",
+    "us-iso-": "aws-iso",
+    "us-isob-": "aws-iso-b",
+    "eusc-": "aws-eusc",
+}
 
 
 def arn(account: Account, resource: str) -> str:
     """A resource of the account, whose number stands nowhere in its settings."""
-    return f"arn:aws:{account.service}:{account.region or '*'}:*:{resource}"
+    return f"arn:{partition(account.region)}:{account.service}:{account.region or '*'}:*:{resource}"
+
+
+def partition(region: str | None) -> str:
+    """The part of AWS that a region belongs to, as ARNs name it."""
+    return next((name for prefix, name in _PARTITIONS.items() if (region or "").startswith(prefix)), "aws")
 
 
 def borrow(account: Account) -> list[PolicyStatement]:
