@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asyncq._clock import system_environment
+from asyncq.driver import ConsumerOptions, Queue
+from asyncq.errors import ConfigurationError
 from asyncq_brokers.sqs.deliveries import Deliveries
 from asyncq_brokers.sqs.queues import KnownQueue
 from aws.kit import consuming, numbers, opened, publish, take, task
@@ -76,3 +78,28 @@ async def test_queues_that_have_something_are_asked_for_what_there_is_room_for(s
         assert numbers([one for (one,) in taken]) == list(range(12))
         await publish(broker, "b", task(12))
         assert numbers(await consumer.receive(1)) == [12]  # however many queues turn out to be empty
+
+
+# -- what is let go of -----------------------------------------------------------------------------------------
+
+
+async def test_what_can_not_be_given_back_is_forgotten_all_the_same(strict: StrictSqs) -> None:
+    """Its lease gives it back; a consumer that remembered it would do so for ever."""
+    async with opened(strict) as broker:
+        await publish(broker, "q", task(1), task(2))
+        async with consuming(broker, "q") as consumer:
+            receiving = asyncio.create_task(consumer.receive(10))
+            await asyncio.sleep(0)  # its poll is begun, and outlives it
+            receiving.cancel()
+            await until(lambda: strict.requests["ReceiveMessage"] == 1)
+            strict.denied = {"ChangeMessageVisibilityBatch"}
+            await consumer.close()
+            deliveries: Any = consumer
+            assert not deliveries._deliveries._held
+
+
+async def test_a_lease_that_sqs_does_not_know_is_refused_at_once(strict: StrictSqs) -> None:
+    async with opened(strict, wait_time_seconds=20) as broker:
+        broker.consume([Queue(name="q")], ConsumerOptions(node="n@h", lease=43_180))
+        with pytest.raises(ConfigurationError, match="lease: SQS hides a message for 43,200 seconds at most"):
+            broker.consume([Queue(name="q")], ConsumerOptions(node="n@h", lease=43_181))

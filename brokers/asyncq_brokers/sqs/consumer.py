@@ -8,13 +8,13 @@ import math
 from collections.abc import Sequence
 
 from asyncq.driver import Ack, ConsumerOptions, Dead, Delivery, Environment, GiveBack, Park, Requeue, Settlement
-from asyncq.errors import BrokerConnectionError, BrokerError
+from asyncq.errors import BrokerConnectionError, BrokerError, ConfigurationError
 from asyncq_brokers._clients.aws import Finisher
 
 from .batches import BATCH
 from .burying import Undertaker
 from .deliveries import Deliveries, Held
-from .options import BrokerOptions
+from .options import MOST_SECONDS, BrokerOptions
 from .parking import Parker
 from .poller import Poller
 from .publishing import Publisher
@@ -53,6 +53,11 @@ class SqsConsumer:
         self._environment = environment
         self._clock = environment.clock
         lease = max(1, math.ceil(options.lease))
+        if lease > MOST_SECONDS - transport.wait_time_seconds:
+            raise ConfigurationError(
+                f"lease: SQS hides a message for {MOST_SECONDS:,} seconds at most, a long poll of "
+                f"{transport.wait_time_seconds} included, not for {lease:,}; leases are extended while a task runs"
+            )
         self._deliveries = Deliveries(environment, lease)
         self._undertaker = Undertaker(queues, publisher, self._deliveries)
         self._parker = Parker(publisher, self._deliveries, environment.clock)

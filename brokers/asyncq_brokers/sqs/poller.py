@@ -176,5 +176,9 @@ class Poller:
     async def _give_back(self) -> None:
         unused = list(self._shelf)
         self._shelf.clear()
-        if unused:
-            await self._deliveries.hide(unused, [0] * len(unused))
+        try:
+            if unused:
+                await self._deliveries.hide(unused, [0] * len(unused))
+        finally:
+            for held in unused:  # where SQS fails, its lease gives it back
+                self._deliveries.forget(held)
