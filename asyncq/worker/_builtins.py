@@ -15,8 +15,16 @@ from asyncq._context import Context
 from asyncq._definition import TaskDefinition, TaskOptions
 from asyncq.canvas import ChordNode, GroupNode, Node, TaskNode, read_node
 from asyncq.driver import Coordination, ResultBackend
-from asyncq.errors import BackendError, BrokerError, ChordError, ConfigurationError, NotRegistered
-from asyncq.protocol import READY_STATES, ResultRecord, SavedGroup, decode_group, decode_result, dumps
+from asyncq.errors import BackendError, BrokerError, ChordError, ConfigurationError, NotRegistered, ProtocolError
+from asyncq.protocol import (
+    READY_STATES,
+    ResultRecord,
+    SavedGroup,
+    decode_group,
+    decode_result,
+    describe_exception,
+    dumps,
+)
 from asyncq.worker._attempt import Attempt
 from asyncq.worker._continuation import Continuation, dependency_text
 from asyncq.worker._dispatches import dispatch_name
@@ -165,13 +173,18 @@ class Builtins:
         backend = self._setup.backend
         if backend is None:
             raise ConfigurationError("there is no result backend to find the header's results in")
-        group = decode_group(dumps({"result": [[group_id, None], result or []]}))
-        records = await self._records(backend, group)
-        if records is None:
+        completion = Completion(body=callback, root_id=ctx.root_id or ctx.task_id, parent_id=ctx.task_id)
+        try:
+            group = decode_group(dumps({"result": [[group_id, None], result or []]}))
+            records = await self._records(backend, group)
+            sequel = None if records is None else self._end(completion, group, records)
+        except (ProtocolError, ConfigurationError) as error:  # who waits for the body must be told
+            described = describe_exception(error)
+            sequel = self._continuation.after_header_failure(completion, ChordError(str(error)), described)
+        if sequel is None:
             countdown = self._setup.chord_retry_interval if interval is None else float(interval)
             raise ctx.retry(countdown=countdown, max_retries=max_retries)
-        completion = Completion(body=callback, root_id=ctx.root_id or ctx.task_id, parent_id=ctx.task_id)
-        _attempt_of(ctx).sequel = self._end(completion, group, records)
+        _attempt_of(ctx).sequel = sequel
 
     def _end(self, completion: Completion, group: SavedGroup, records: Sequence[ResultRecord]) -> Sequel:
         failed = next((record for record in records if record.status != "SUCCESS"), None)

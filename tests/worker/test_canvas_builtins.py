@@ -16,7 +16,7 @@ from asyncq._coordination import coordination_of
 from asyncq.canvas import Node, TaskNode
 from asyncq.driver import BackendCapabilities, Coordination, StoredResult
 from asyncq.errors import BackendConnectionError, BrokerConnectionError, ConfigurationError
-from asyncq.protocol import TaskMessage
+from asyncq.protocol import ResultRecord, TaskMessage, encode_result
 from asyncq_backends._memory_chords import MemoryChords
 from asyncq_backends.memory import MemoryBackend
 from worker.canvas_bench import CanvasBench, Described, chain, chord, group, sig
@@ -115,6 +115,20 @@ async def test_chord_unlock_waits_for_the_header_and_sends_the_body(bench: Canva
         for message in messages[1:]:
             await bench.publish(message)
         assert (await bench.final(body)).status == "SUCCESS"
+
+
+@pytest.mark.parametrize("case", ["a record", "the body"])
+async def test_chord_unlock_fails_the_body_when_something_cannot_be_read(bench: CanvasBench, case: str) -> None:
+    body = sig("echo", task_id="body").to_dict()
+    if case == "the body":
+        body["args"] = 7
+    raw = b"no record" if case == "a record" else encode_result(ResultRecord(task_id="m", status="SUCCESS", result=1))
+    await bench.backend.store([StoredResult(task_id="m", record=raw, status="SUCCESS", expires=60)])
+    unlock = TaskNode(task="celery.chord_unlock", args=["g", body], kwargs={"result": [[["m", None], None]]})
+    async with bench.worker():
+        await bench.start(unlock)
+        kind, _ = await bench.error("body")
+    assert kind == "ChordError"
 
 
 async def test_a_chord_in_a_chain_is_refused_by_name_where_the_backend_cannot_join(bench: CanvasBench) -> None:
