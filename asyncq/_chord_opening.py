@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from asyncq.canvas import Opening, ResultTree
 from asyncq.driver import ChordOpening
+from asyncq.errors import ConfigurationError
 from asyncq.protocol import Limits, SavedGroup, encode_group
 
-__all__ = ["chord_opening"]
+__all__ = ["cannot_join", "chord_opening"]
+
+
+def cannot_join(backend: str) -> ConfigurationError:
+    """What is said of a chord where the backend of this name can't bring its parts together."""
+    return ConfigurationError(
+        f"a chord (a group that something follows) needs a result backend that brings its parts together, which "
+        f"{backend} doesn't: AsyncQ(…, backend=…) takes redis://, sqlite://, memory:// or dynamodb://"
+    )
 
 
 def chord_opening(
