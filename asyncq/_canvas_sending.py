@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from asyncq._call import Call, call_of
 from asyncq._chain_rest import keep_rest
-from asyncq._chord_opening import chord_opening
+from asyncq._chord_opening import cannot_join, chord_opening
 from asyncq._client import Client, Clients, NoBackend
 from asyncq._context import Context, current_context
 from asyncq._definition import TaskOptions
@@ -36,7 +36,7 @@ from asyncq.canvas import (
     result_of,
 )
 from asyncq.driver import ChordOpening, Chords, Joining
-from asyncq.errors import ConfigurationError, SignatureError
+from asyncq.errors import SignatureError
 
 __all__ = ["CanvasSender"]
 
@@ -95,7 +95,7 @@ class CanvasSender:
         if isinstance(frozen, GroupNode) and not isinstance(frozen.tasks, list):
             members: list[ResultTree] = []
             tree = ResultTree(frozen.options["task_id"], members)
-            frozen = replace(frozen, tasks=self._noted(frozen.tasks, members))
+            frozen = replace(frozen, tasks=self._noted(frozen.tasks, members, joins=chords is not None))
         else:
             tree = result_of(frozen, ignores=self._ignores)
         await self._publish(planner.plan(frozen), chords, cutter)
@@ -132,16 +132,19 @@ class CanvasSender:
     ) -> None:
         if pieces:
             await keep_rest(await self._clients.current().coordination(), pieces, ttl=_REST_IS_KEPT)
-        if openings:
-            if chords is None:  # of a group that is made as it is sent
-                raise ConfigurationError(_CANNOT_JOIN.format("the result backend"))
+        if chords is not None and openings:
             await chords.open(openings)
         if batch:
             await self.outbox.send_many(batch)
 
-    def _noted(self, members: Iterable[Node], results: list[ResultTree]) -> Iterator[Node]:
-        """The same members, their results written down as they pass."""
+    def _noted(self, members: Iterable[Node], results: list[ResultTree], *, joins: bool) -> Iterator[Node]:
+        """The same members, their results written down as they pass.
+
+        Raises ConfigurationError for a chord among them that nobody `joins`.
+        """
         for member in members:
+            if not joins and has_chord(member):
+                raise cannot_join("the result backend")
             results += members_of([member], ignores=self._ignores)
             yield member
 
@@ -184,14 +187,8 @@ class CanvasSender:
         if isinstance(backend, Joining):
             return backend.chords
         if has_some:
-            raise ConfigurationError(_CANNOT_JOIN.format(name))
+            raise cannot_join(name)
         return None
-
-
-_CANNOT_JOIN = (
-    "a chord (a group that something follows) needs a result backend that brings its parts together, which {} "
-    "doesn't: AsyncQ(…, backend=…) takes redis://, sqlite://, memory:// or dynamodb://"
-)
 
 
 def _chord_opening(opening: Opening, settings: Settings) -> ChordOpening:

@@ -109,6 +109,28 @@ async def test_where_nothing_brings_parts_together_a_chord_is_refused(keeps_resu
         await (add.s(1) | group(add.s(2), add.s(3))).send()
 
 
+async def test_a_chord_is_refused_before_any_of_it_is_sent() -> None:
+    """Where it is made as it is sent, what stands before it may have gone out."""
+    sent: list[TaskMessage] = []
+
+    class Noting(GatedBroker):
+        async def publish(self, publications: Sequence[Publication]) -> None:
+            sent.extend(decode_task(each.message) for each in publications)
+
+    queue = AsyncQ("shop", broker=Noting, backend=Keeping)
+    add, total = declared(queue)
+
+    def members() -> Iterator[Signature[Any]]:
+        for number in range(1500):
+            yield add.s(number)
+        yield chord([add.s(-1) for _ in range(1500)], total.s())
+
+    async with queue:
+        with pytest.raises(ConfigurationError, match="needs a result backend"):
+            await group(members()).send()
+    assert {each.chord is None for each in sent} == {True}
+
+
 class Keeping:
     """A result backend that joins nothing."""
 
