@@ -83,9 +83,9 @@ def with_callbacks(node: Node, callbacks: Sequence[Document]) -> Node:
         return node
     match node:
         case GroupNode():
-            first, *others = node.tasks
+            members = list(node.tasks)
             unasked = [{**each, "immutable": True} for each in callbacks]
-            return replace(node, tasks=[with_callbacks(first, unasked), *others])
+            return replace(node, tasks=[*(with_callbacks(each, unasked) for each in members[:1]), *members[1:]])
         case ChordNode() if node.body is not None:
             return replace(node, body=with_callbacks(node.body, callbacks))
         case _:

@@ -85,6 +85,10 @@ def test_links_of_groups_and_chords_stand_where_celery_has_them(s: Any) -> None:
     assert body["options"]["link_error"][0]["args"] == ["oh"]
 
 
+def test_nobody_calls_what_is_linked_to_an_empty_group(s: Any) -> None:
+    assert shape(group([]).link(s("ok")).link_error(s("oh")).node) == ["group"]
+
+
 def test_what_is_no_signature_is_refused_at_once(s: Any) -> None:
     wrong: Any = 2
     with pytest.raises(TypeError, match="not int"):
