@@ -148,7 +148,10 @@ class AsyncResult(Generic[R_co]):
         return None if tree is None or tree.id == self.task_id else result_from(tree, self._reader)
 
     def _steps_before(self) -> list[str]:
-        """Tasks of the same chain: when one fails or is revoked this one never runs."""
+        """Tasks of the same chain: when one fails or is revoked this one never runs.
+
+        The nearest ones alone, since each of them is watched (`_MOST_PARENTS`).
+        """
         steps: list[str] = []
         step = self.parent
         while step is not None and len(steps) < _MOST_PARENTS:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import Any
 
 from msgspec.structs import replace
 
-from asyncq.canvas import ChainNode, ChordNode, Document, GroupNode, Node, TaskNode, read_node
+from asyncq.canvas import ChainNode, ChordNode, Document, GroupNode, Node, TaskNode, documents, read_node
 from asyncq.errors import SignatureError
 from asyncq.protocol import TaskMessage
 
@@ -56,13 +56,14 @@ def _placed(node: Node, place: Mapping[str, Any]) -> Node:
     """A copy whose result is that of a task in this place: a list, where it is a group."""
     match node:
         case TaskNode():
-            links = {name: _listed(node.options, name) + place[name] for name in ("link", "link_error")}
+            links = {name: documents(node.options.get(name)) + place[name] for name in ("link", "link_error")}
             return replace(
                 node, options={**node.options, **place, **{name: found or None for name, found in links.items()}}
             )
         case ChainNode():
             *before, last = node.tasks
-            options = {**node.options, "link_error": [*_listed(node.options, "link_error"), *place["link_error"]]}
+            errbacks = [*documents(node.options.get("link_error")), *place["link_error"]]
+            options = {**node.options, "link_error": errbacks}
             last = _placed(last, {**place, "link_error": []})
             return replace(node, tasks=[*before, last], options=options)
         case GroupNode():
@@ -71,9 +72,3 @@ def _placed(node: Node, place: Mapping[str, Any]) -> Node:
             return replace(node, body=_placed(body, place))
         case ChordNode():
             return _placed(node.header, place)
-
-
-def _listed(options: Mapping[str, Any], name: str) -> list[Document]:
-    """Links as a list: Celery takes a lone signature as well."""
-    found: object = options.get(name) or []
-    return [cast("Document", found)] if isinstance(found, dict) else list(cast("Sequence[Document]", found))

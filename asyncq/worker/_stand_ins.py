@@ -10,8 +10,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
-from asyncq._chain_rest import CHAIN_REST
-from asyncq.canvas import ChainNode, ChordNode, Document, GroupNode, Node, TaskNode, read_node
+from asyncq.canvas import CHAIN_REST, ChainNode, ChordNode, Document, GroupNode, Node, TaskNode, documents, read_node
 from asyncq.protocol import TaskMessage, fault_of_names
 
 logger = logging.getLogger("asyncq.worker")
@@ -39,7 +38,7 @@ def stand_ins(node: Node, errbacks: Sequence[Document] = ()) -> Iterator[TaskMes
     Of a chain that is its last step, of a chord its body; of a group each member, and the group under its own id, since
     somebody may wait for that. What has no id yet, nobody waits for.
     """
-    errbacks = [*errbacks, *_documents(node.options.get("link_error"))]
+    errbacks = [*errbacks, *documents(node.options.get("link_error"))]
     match node:
         case TaskNode(task=task) if task == CHAIN_REST and isinstance(node.kwargs.get("last"), Mapping):
             yield from stand_ins(read_node(node.kwargs["last"]))
@@ -49,7 +48,7 @@ def stand_ins(node: Node, errbacks: Sequence[Document] = ()) -> Iterator[TaskMes
             yield from _stand_in(node.task, {"task_id": node.options.get("task_id")}, errbacks)
         case ChainNode():
             # The errbacks of the step that would have been next, and no others': as of any step before it.
-            first = _documents(node.tasks[0].options.get("link_error"))
+            first = documents(node.tasks[0].options.get("link_error"))
             errbacks += [each for each in first if each not in errbacks]
             # Of a group, which its own stand-in ends, they are told once.
             messages = list(stand_ins(node.tasks[-1]))
@@ -86,8 +85,3 @@ def _stand_in(
         yield message
     else:
         logger.error("Something that will not run can't be failed, for nothing can be kept under its name: %s", fault)
-
-
-def _documents(found: object) -> list[Document]:
-    listed = cast("list[object]", found) if isinstance(found, list) else [found]
-    return [cast("Document", each) for each in listed if isinstance(each, dict)]
