@@ -44,6 +44,6 @@ def set_up_canvas(setup: WorkerSetup, records: RecordEncoder, coordination: Coor
         programs=programs,
         continuation=continuation,
         errbacks=ErrbackRunner(flow),
-        courier=Courier(setup.broker, chords, continuation),
+        courier=Courier(setup.broker, chords, continuation, setup.environment.random),
         chords=chords,
     )

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import logging
+import random
+from collections.abc import Sequence
 from itertools import chain as joined
 from typing import Any
 
+import anyio
 from msgspec.structs import replace
 
 from asyncq.canvas import ChainNode, ChordNode, Document, GroupNode, Node, TaskNode, read_node, size_of
-from asyncq.driver import Broker
-from asyncq.errors import ConfigurationError, SignatureError
+from asyncq.driver import Broker, Publication
+from asyncq.errors import BrokerConnectionError, BrokerFull, ConfigurationError, SignatureError
 from asyncq.protocol import TaskMessage
+from asyncq.worker._backoff import Backoff
 from asyncq.worker._chords import ChordKeeper
 from asyncq.worker._continuation import Continuation
+
+logger = logging.getLogger("asyncq.worker")
 
 # `Any` below: result tuples, which are nested lists of ids and None.
 
@@ -20,8 +27,11 @@ from asyncq.worker._continuation import Continuation
 class Courier:
     """One worker's."""
 
-    def __init__(self, broker: Broker, chords: ChordKeeper | None, continuation: Continuation) -> None:
+    def __init__(
+        self, broker: Broker, chords: ChordKeeper | None, continuation: Continuation, dice: random.Random
+    ) -> None:
         self._broker = broker
+        self._dice = dice
         self._chords = chords
         self._continuation = continuation
 
@@ -43,8 +53,25 @@ class Courier:
         for batch in joined([sequel.first], *sequel.more):
             if batch.openings:
                 await self._chords.open(batch.openings)
-            await self._broker.publish(batch.messages)
+            await self._publish(batch.messages)
         return sequel.children[0]
+
+    async def _publish(self, messages: Sequence[Publication]) -> None:
+        """Raises BrokerError for what is refused for good.
+
+        A broker that is away is waited for: the chord expects these members by now, and a task that failed here would
+        leave it waiting for ever.
+        """
+        backoff = Backoff(self._dice)
+        while True:
+            try:
+                await self._broker.publish(messages)
+            except (BrokerConnectionError, BrokerFull) as error:
+                if not backoff.failing:
+                    logger.warning("%d messages of a chord's new member wait for the broker: %s", len(messages), error)
+                await anyio.sleep(backoff.next_delay())
+            else:
+                return
 
 
 def _in_header(node: Node, message: TaskMessage) -> Node:
