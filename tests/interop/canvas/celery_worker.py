@@ -48,7 +48,7 @@ def spawn(self: Task, document: dict[str, Any]) -> None:
 
 def main() -> None:
     config = json.loads(sys.argv[1])
-    notes = Notes(Redis.from_url(config["backend"]))
+    notes = Notes(Redis.from_url(config["backend"]), "celery")
     app = Celery("interop", broker=config["broker"], backend=config["backend"])
     mixed = InTurns(config["mixed"])
 

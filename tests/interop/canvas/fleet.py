@@ -57,6 +57,7 @@ class Fleet:
     """A client of each kind; a worker of Celery's, one of asyncq's, and one of asyncq's that shares with Celery's."""
 
     def __init__(self, broker: str, backend: str, notes: Notes) -> None:
+        """`notes` are those of asyncq's workers."""
         self._broker, self._backend = broker, backend
         self._notes = notes
         self._name = f"canvas-{new_id()[:8]}"  # the broker may be shared with other tests

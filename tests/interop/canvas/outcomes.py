@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -90,14 +90,20 @@ def traces(redis: Client, trees: Mapping[str, Tree]) -> dict[str, Trace]:
     owners = {task_id: name for name, tree in trees.items() for task_id in tree.ids()}
     calls: dict[str, defaultdict[str, list[Any]]] = {name: defaultdict(list) for name in trees}
     told: dict[str, list[Any]] = {name: [] for name in trees}
-    for root, task_id, call in Notes(redis).read():
-        if root in owners:
-            noted = told[owners[root]] if task_id is None else calls[owners[root]][task_id]
-            noted.append(call)
+    for note in Notes(redis).read():
+        if note.root in owners:
+            name = owners[note.root]
+            (told[name] if note.task_id is None else calls[name][note.task_id]).append(note.call)
     ids = {*owners, *(task_id for each in calls.values() for task_id in each)}
     stored = zip(ids, redis.mget([f"celery-task-meta-{task_id}" for task_id in ids]), strict=True)
     records = {task_id: _record(raw) for task_id, raw in stored if raw is not None}
     return {name: Trace(tree, calls[name], told[name], records) for name, tree in trees.items()}
+
+
+def shares(redis: Client, trees: Mapping[str, Tree]) -> Counter[str]:
+    """How many calls each kind of worker has made for canvases that were sent."""
+    owned = {task_id for tree in trees.values() for task_id in tree.ids()}
+    return Counter(note.worker for note in Notes(redis).read() if note.root in owned)
 
 
 def _record(raw: bytes) -> Any:

@@ -52,13 +52,17 @@ class Note(NamedTuple):
     task_id: str | None
     #: Name and arguments.
     call: Sequence[Any]
+    #: The kind of worker.
+    worker: str
 
 
 class Notes:
     """A line for each call of a task; all workers of a test write into one list."""
 
-    def __init__(self, redis: Client) -> None:
+    def __init__(self, redis: Client, worker: str = "") -> None:
+        """`worker` is the kind that writes."""
         self._redis = redis
+        self._worker = worker
 
     def ran(self, task_id: str, root: str, name: str, args: Any, kwargs: Any, stamps: Mapping[str, Any]) -> None:
         """A worker begins with a task; `root` is one that the client knows."""
@@ -74,7 +78,7 @@ class Notes:
         return [Note(*json.loads(line)) for line in self._redis.lrange("notes", 0, -1)]
 
     def _write(self, root: str, task_id: str | None, call: Sequence[Any]) -> None:
-        self._redis.rpush("notes", json.dumps([root, task_id, call]))
+        self._redis.rpush("notes", json.dumps([root, task_id, call, self._worker]))
 
 
 def errbacks(notes: Notes) -> Sequence[Callable[..., Any]]:

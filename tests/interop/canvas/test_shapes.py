@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -13,7 +14,7 @@ import pytest
 
 from interop.canvas.differences import DIFFERENCES, expected_of
 from interop.canvas.fleet import ALONE, WAYS, Fleet, Way
-from interop.canvas.outcomes import Outcome, Trace, Tree, traces
+from interop.canvas.outcomes import Outcome, Trace, Tree, shares, traces
 from interop.canvas.shapes import SHAPES
 from interop.canvas.tasks import Notes
 from redis_kit import Client
@@ -38,7 +39,7 @@ def broker(url: str, request: pytest.FixtureRequest) -> str:
 @pytest.mark.slow
 @pytest.mark.timeout(3 * _PATIENCE)
 async def test_each_canvas_comes_to_what_celery_alone_makes_of_it(broker: str, url: str, redis: Client) -> None:
-    fleet = Fleet(broker, url, Notes(redis))
+    fleet = Fleet(broker, url, Notes(redis, "asyncq"))
     async with fleet.clients():
         async with fleet.workers():
             sent = await fleet.send()
@@ -48,6 +49,10 @@ async def test_each_canvas_comes_to_what_celery_alone_makes_of_it(broker: str, u
                     await _all_as_expected(redis, sent)
         assert await fleet.left() == {}
         values = await fleet.values()
+    for way in WAYS:
+        shared = shares(redis, sent[str(way)])
+        assert shared.keys() == {*way.workers}
+        assert min(shared.values()) >= shared.total() // len(way.workers) * 0.8
     found = {way: _outcomes(traces(redis, trees), values[way]) for way, trees in sent.items()}
     reference = found.pop(str(ALONE))
     wrong = {
@@ -56,7 +61,7 @@ async def test_each_canvas_comes_to_what_celery_alone_makes_of_it(broker: str, u
         for name, expected in _expected(reference, way).items()
         if found[str(way)][name] not in expected
     }
-    assert wrong == {}
+    assert wrong == {}, json.dumps(wrong, indent=2)
 
 
 def test_there_are_canvases_of_all_kinds() -> None:
