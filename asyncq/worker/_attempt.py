@@ -22,6 +22,9 @@ from asyncq.worker._time_limits import lower
 
 T = TypeVar("T")
 
+#: What the names of asyncq's own notes on messages begin with; its tasks have no use for them.
+_NOTES = "asyncq-"
+
 
 class StateStore(Protocol):
     """Where an attempt's interim states go."""
@@ -149,7 +152,8 @@ class Attempt:
         await self.update_state("STARTED", {"pid": os.getpid(), "hostname": self._surroundings.node})
 
     def headers(self) -> Mapping[str, Any]:
-        return custom_headers(self.delivery.content, limits=self._surroundings.limits)
+        found = custom_headers(self.delivery.content, limits=self._surroundings.limits)
+        return {name: value for name, value in found.items() if not name.startswith(_NOTES)}
 
     def resource(self, lifespan: Lifespan[T]) -> T:
         if lifespan not in self._surroundings.resources:

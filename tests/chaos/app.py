@@ -15,7 +15,6 @@ from zlib import crc32
 from msgspec import Struct
 
 from asyncq import AsyncQ, Context, Retry
-from asyncq.protocol import DISPATCH_HEADER
 from chaos.gauges import descriptors
 from chaos.ledger import Ledger
 
@@ -120,7 +119,7 @@ def declare_tasks(app: AsyncQ, ledger: Ledger) -> None:
     async def gather(ctx: Context, values: list[str], pause: float) -> str:
         """A chord's body: tells what the header has given it, and which sending of it this is."""
         with run_on_record(ledger, ctx, pause) as value:
-            ledger.write("SENDING", ctx.task_id, checksum(ctx.headers[DISPATCH_HEADER]))
+            ledger.write("SENDING", ctx.task_id, checksum(ctx.message.dispatch or ""))
             for place, each in enumerate(values):
                 ledger.write("GIVEN", ctx.task_id, f"{place} {each}")
             await asyncio.sleep(pause)

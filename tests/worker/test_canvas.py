@@ -67,11 +67,21 @@ async def test_a_failed_header_task_fails_the_body(bench: CanvasBench) -> None:
     assert text.endswith("raised ValueError('boom', 1)")
 
 
+async def test_a_body_sees_the_headers_of_its_sender_and_none_of_asyncqs(bench: CanvasBench) -> None:
+    async def seen(ctx: Context, _: list[int]) -> dict[str, Any]:
+        return dict(ctx.headers)
+
+    bench.task(seen)
+    body = sig("seen", headers={"tenant": "acme", "asyncq-chord": {"on_error": "collect"}})
+    async with bench.worker():
+        assert await bench.value(await bench.start(chord([sig("add", 1, 1)], body))) == {"tenant": "acme"}
+
+
 async def test_of_two_sendings_of_a_body_the_first_that_starts_runs_and_may_come_again(bench: CanvasBench) -> None:
-    ran: list[str] = []
+    ran: list[str | None] = []
 
     async def body(ctx: Context) -> None:
-        ran.append(ctx.headers[DISPATCH_HEADER])
+        ran.append(ctx.message.dispatch)
         if len(ran) == 1:
             raise ctx.retry(countdown=0)
 
