@@ -81,6 +81,8 @@ class StrictSqs:
         self.ahead = 0.0
         #: How many requests of an action are throttled next.
         self.throttled: Counter[str] = Counter()
+        #: Statuses that an action's next requests are answered with, before anything is done.
+        self.broken: dict[str, list[int]] = {}
         #: How many members of an action's batches fail next by the server's fault.
         self.failing: Counter[str] = Counter()
         #: Every n-th delivered message stays visible for a second receive.
@@ -160,6 +162,8 @@ class StrictSqs:
             if self.throttled[action] > 0:
                 self.throttled[action] -= 1
                 raise SqsError("RequestThrottled", "slow down", 400)
+            if self.broken.get(action):
+                raise SqsError("InternalError", "try again", self.broken[action].pop())
             answer = await self._actions[action](self, json.loads(body))
         except SqsError as error:
             content = {"__type": f"com.amazonaws.sqs#{error.code}", "message": error.text}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from asyncq import AsyncQ
 from asyncq.driver import Ack, Consumer, Dead, Delivery, Park, Publication, Queue
-from asyncq.errors import BrokerError, PublishError
+from asyncq.errors import BrokerConnectionError, BrokerError, PublishError
 from aws.kit import consuming, opened, publish, take, task
 from aws.strict_sqs import StrictSqs
 from waiting import until
@@ -127,3 +128,42 @@ async def test_what_was_deleted_with_its_queue_is_nobodys_any_more(strict: Stric
         del strict.queues["q"]
         assert await consumer.extend([first]) == [first]
         assert await consumer.settle([Ack(second)]) == [second]
+
+
+# -- failing and closed ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("queue", "status"), [("q", 503), ("q.fifo", 503), ("q.fifo", 500)])
+async def test_a_send_that_can_be_repeated_is(strict: StrictSqs, queue: str, status: int) -> None:
+    """An unavailable service has done nothing, and a FIFO queue knows what it has had already."""
+    strict.broken["SendMessageBatch"] = [status]
+    async with opened(strict) as broker:
+        await publish(broker, queue, task(1))
+    assert len(strict.queues[queue].messages) == 1
+
+
+async def test_a_send_whose_fate_is_unknown_is_not_repeated(strict: StrictSqs) -> None:
+    strict.broken["SendMessageBatch"] = [500]
+    async with opened(strict) as broker:
+        with pytest.raises(BrokerConnectionError, match="does not serve"):
+            await publish(broker, "q", task(1))
+    assert strict.requests["SendMessageBatch"] == 1
+
+
+async def test_a_refused_connection_is_tried_again_a_few_times(strict: StrictSqs) -> None:
+    async with opened(strict) as broker:
+        await strict.stop()
+        with pytest.raises(BrokerConnectionError):
+            await publish(broker, "q", task(1))
+        assert broker.requests == 4
+
+
+async def test_who_sends_while_the_broker_is_closed_was_cancelled_by_nobody(strict: StrictSqs) -> None:
+    async with opened(strict) as broker:
+        await broker.declare([Queue(name="q")])
+        async with strict.frozen():
+            sending = asyncio.create_task(publish(broker, "q", task(1)))
+            await until(lambda: strict.waiting == 1)
+            await broker.close()
+            with pytest.raises(BrokerConnectionError, match="closed"):
+                await sending

@@ -51,7 +51,7 @@ class DynamoBackend:
         self._table = Table(name=options.table, key="id", units=units, expires=expires)
         self._prefix = f"{options.prefix}celery-task-meta-"
         self._groups = f"{options.prefix}celery-taskset-meta-"
-        self._finisher = Finisher()
+        self._finisher = Finisher(BACKEND_ERRORS)
         if options.facts_table is not None:  # else it is neither `Coordinating` nor `Joining`
             shared = SharedTable(self._link, options.facts_table)
             self.coordination = DynamoCoordination(self._link, self._environment, table=shared, prefix=options.prefix)

@@ -14,7 +14,7 @@ from asyncq.errors import ConfigurationError
 from asyncq_backends._reader import Reader
 from asyncq_backends._records import status_of
 from asyncq_backends._storing import LastVersions, store_each
-from asyncq_brokers._clients.aws import BACKEND_ERRORS, AwsLink, Finisher, Refusal, allow, together
+from asyncq_brokers._clients.aws import BACKEND_ERRORS, AwsLink, Finisher, Refusal, allow, partition, together
 
 from .options import read_config
 
@@ -57,7 +57,7 @@ class S3Backend:
         )
         self._prefix = f"{self._options.prefix}celery-task-meta-"
         self._groups = f"{self._options.prefix}celery-taskset-meta-"
-        self._finisher = Finisher()
+        self._finisher = Finisher(BACKEND_ERRORS)
         self._reader = Reader(self._get)
         self._calling = asyncio.Semaphore(_AT_A_TIME)
         #: A version is the object's ETag.
@@ -124,7 +124,7 @@ class S3Backend:
         await self._finisher.run(self._delete([self._groups + group_id]))
 
     def policy(self, role: Role, queues: Sequence[str]) -> list[PolicyStatement]:  # noqa: ARG002 - one bucket for all
-        bucket = f"arn:aws:s3:::{self._options.bucket}"
+        bucket = f"arn:{partition(self._account.region)}:s3:::{self._options.bucket}"
         objects = f"{bucket}/{self._options.prefix}"
         statements = [
             # Without ListBucket S3 says "denied" of an object that isn't there.

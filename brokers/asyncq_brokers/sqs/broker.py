@@ -46,7 +46,7 @@ class SqsBroker:
         self._operator = Operator(
             self._queues, self._publisher, self._environment, wait=self._options.wait_time_seconds
         )
-        self._finisher = Finisher()
+        self._finisher = Finisher(BROKER_ERRORS)
         self._consumers: list[SqsConsumer] = []
 
     @property

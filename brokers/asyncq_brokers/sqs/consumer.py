@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from asyncq.driver import Ack, ConsumerOptions, Dead, Delivery, Environment, GiveBack, Park, Requeue, Settlement
 from asyncq.errors import BrokerConnectionError, BrokerError, ConfigurationError
-from asyncq_brokers._clients.aws import Finisher
+from asyncq_brokers._clients.aws import BROKER_ERRORS, Finisher
 
 from .batches import BATCH
 from .burying import Undertaker
@@ -61,7 +61,7 @@ class SqsConsumer:
         self._deliveries = Deliveries(environment, lease)
         self._undertaker = Undertaker(queues, publisher, self._deliveries)
         self._parker = Parker(publisher, self._deliveries, environment.clock)
-        self._finisher = Finisher()
+        self._finisher = Finisher(BROKER_ERRORS)
         self._changed = asyncio.Event()
         self._pollers = [
             Poller(

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from asyncq.driver import Environment, Place, QueueDepth, Stored
 from asyncq.errors import BrokerError
-from asyncq_brokers._clients.aws import Finisher
+from asyncq_brokers._clients.aws import BROKER_ERRORS, Finisher
 from asyncq_brokers._parcels import dead_queue
 
 from .batches import BATCH, call_batch, in_batches
@@ -40,7 +40,7 @@ class Operator:
         self._environment = environment
         #: Seconds of a long poll: one that doesn't wait asks some of SQS's machines alone, and misses messages.
         self._wait = min(wait, 1)
-        self._finisher = Finisher()
+        self._finisher = Finisher(BROKER_ERRORS)
 
     async def close(self) -> None:
         """Let what was begun come to its end, shortly."""

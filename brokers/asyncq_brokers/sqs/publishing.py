@@ -107,7 +107,9 @@ class Publisher:
             return await self._call_once(await self._queues.get(queue.name), entries)
 
     async def _call_once(self, queue: KnownQueue, entries: Sequence[Entry]) -> dict[int, Failure]:
-        return await call_batch(queue.link, self._environment, "send_message_batch", queue.url, entries, harmless=False)
+        method = "send_message_batch"
+        # A FIFO queue knows a message that it has had already by its deduplication id.
+        return await call_batch(queue.link, self._environment, method, queue.url, entries, harmless=queue.fifo)
 
     def _pack(self, queue: KnownQueue, publication: Publication, position: int) -> Parcel:
         message, until = publication.message, publication.not_before

@@ -8,6 +8,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from asyncq.errors import AsyncqError
+from asyncq_brokers._clients.error_family import ErrorFamily
 
 __all__ = ["Finisher"]
 
@@ -19,12 +20,13 @@ T = TypeVar("T")
 class Finisher:
     """Owns the tasks of calls that take several requests. What a cancelled call left is over before the next begins."""
 
-    def __init__(self) -> None:
+    def __init__(self, errors: ErrorFamily) -> None:
+        self._errors = errors
         self._abandoned: set[asyncio.Task[Any]] = set()
         self._running: set[asyncio.Task[Any]] = set()
 
     async def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run it to its end, once all is over that was left before."""
+        """Run it to its end, once all is over that was left before. Raises a connection error when `close` ended it."""
         task = asyncio.create_task(self._after(set(self._abandoned), coroutine))
         self._running.add(task)
         task.add_done_callback(self._over)
@@ -34,6 +36,8 @@ class Finisher:
             if not task.done():
                 self._abandoned.add(task)
             raise
+        if task.cancelled():  # nobody has cancelled the caller
+            raise self._errors.connection("it was closed while a call was under way")
         return task.result()
 
     async def close(self, seconds: float) -> None:

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
 from aiohttp import ClientError as HttpError
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError
+from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, HTTPClientError, NoCredentialsError
 from botocore.loaders import Loader
 
 from asyncq.driver import Environment
@@ -37,13 +37,16 @@ _MAKING = 15.0
 #: Seconds: pauses while AWS says that too much is asked, or fails. They grow twofold, with full jitter.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 3.0
 
+#: Connections that are tried again after one was refused: endpoints change their machines; a wrong one stays wrong.
+_REFUSALS = 3
+
 
 class AwsLink:
     """One service for one account. Belongs to the event loop that first awaits it.
 
-    A call has one deadline; the making of the client, before the first, has its own. It is repeated only where the
-    service says that it did nothing (throttling), or, when the service or the connection fails, where the caller says
-    that repeating does no harm.
+    A call has one deadline; the making of the client, before the first, has its own. It is repeated only where nothing
+    was done (throttling, an unavailable service, a refused connection), or, when the service or the connection fails,
+    where the caller says that repeating does no harm.
     """
 
     def __init__(
@@ -79,7 +82,7 @@ class AwsLink:
         and ConfigurationError for credentials.
         """
         deadline = asyncio.get_running_loop().time() + self.timeout + wait
-        pause, again = _FIRST_PAUSE, harmless
+        pause, again, refused = _FIRST_PAUSE, harmless, 0
         while True:
             try:
                 client = self._client or await self._made()
@@ -87,9 +90,13 @@ class AwsLink:
                     return await self._attempt(client, method, parameters)
             except ClientError as error:
                 refusal = Refusal.of(error)
-                again_later = refusal.throttled or (harmless and refusal.status >= 500)
+                again_later = refusal.throttled or refusal.status == 503 or (harmless and refusal.status >= 500)
                 if not again_later or asyncio.get_running_loop().time() + pause > deadline:
                     raise refusal from error
+            except EndpointConnectionError as error:  # nothing was sent
+                refused += 1
+                if refused > _REFUSALS or asyncio.get_running_loop().time() + pause > deadline:
+                    raise translate(error, self.errors, self.account.address) from error
             except (BotoCoreError, HttpError, OSError, TimeoutError) as error:
                 # A server closes idle connections: the request that met it was never read.
                 if not again or not isinstance(error, HTTPClientError | HttpError | ConnectionError):
