@@ -72,9 +72,10 @@ class AsyncQ:
         """Nothing is connected before the first use.
 
         `broker` and `backend` are URLs, callables that make a driver, or drivers. `exceptions` are the app's own
-        classes that `AsyncResult.get` may raise; any other class becomes a RemoteTaskError. `settings` are asyncq's,
-        or Celery's under their new names. What isn't given comes from `ASYNCQ_<NAME>` in the environment, then from
-        `CELERY_BROKER_URL` and `CELERY_RESULT_BACKEND`, then from `config_from_object`, then from `REDIS_URL`.
+        classes that `AsyncResult.get` may raise, and errbacks may get; any other becomes a RemoteTaskError. `settings`
+        are asyncq's, or Celery's under their new names. What isn't given comes from `ASYNCQ_<NAME>` in the environment,
+        then from `CELERY_BROKER_URL` and `CELERY_RESULT_BACKEND`, then from `config_from_object`, then from
+        `REDIS_URL`.
 
         Raises TypeError for an unknown setting, ConfigurationError for a value that won't do.
         """
@@ -94,6 +95,7 @@ class AsyncQ:
         )
         self._portal = Portal(name, self._clients.close_current)
         self._reader = ResultReader(self._clients, self._portal, exceptions, self._environment, self._settings)
+        self._exceptions = tuple(exceptions)
         self._middleware = tuple(middleware)
         self._lifespans: list[Lifespan[Any]] = []
         self._outbox = Outbox(
@@ -334,6 +336,7 @@ class AsyncQ:
             producer=self._outbox.producer,
             middleware=self._middleware,
             lifespans=self._lifespans,
+            exceptions=self._exceptions,
             settings=self._settings,
             options=options,
         )

@@ -59,6 +59,7 @@ def worker_setup(
     producer: Producer,
     middleware: Sequence[Middleware],
     lifespans: Sequence[Lifespan[Any]],
+    exceptions: Sequence[type[Exception]],
     settings: Settings,
     options: WorkerOptions,
 ) -> WorkerSetup:
@@ -84,6 +85,7 @@ def worker_setup(
         inherit_parent_priority=settings.inherit_parent_priority,
         middleware=middleware,
         lifespans=lifespans,
+        exceptions=exceptions,
         concurrency=concurrency,
         threads=_positive("threads", options.get("threads"), threads),
         lease=lease,

@@ -72,9 +72,6 @@ from asyncq.worker._strangers import put_off
 
 logger = logging.getLogger(__name__)
 
-#: Revives what others have put down: exceptions of Python and of asyncq.
-_REGISTRY = ExceptionRegistry()
-
 
 class ChordEnd(Struct, kw_only=True, eq=False):
     """A chord that is complete, and that this worker may end."""
@@ -118,6 +115,8 @@ class Judge:
         self._continuation = continuation
         self._records = records
         self._clock = setup.environment.clock
+        #: Revives what others have put down.
+        self._exceptions = ExceptionRegistry(setup.exceptions)
 
     def conclude(self, attempt: Attempt, outcome: Outcome) -> Conclusion:
         match outcome:
@@ -358,7 +357,7 @@ class Judge:
             described = loads((attempt.message.lost or "").encode(), limits=self._setup.limits)
         except DecodeError:
             described = None
-        error = _REGISTRY.revive(described, traceback=None)
+        error = self._exceptions.revive(described, traceback=None)
         return self._failure(attempt, error, settlement=Ack(attempt.delivery))
 
     def _again(self, attempt: Attempt, *, due: float | None, retries: int) -> Publication:

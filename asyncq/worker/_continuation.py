@@ -55,9 +55,6 @@ logger = logging.getLogger("asyncq.worker")
 
 # `Any` below: values of the user's tasks, and options of signatures, which anybody may have written.
 
-#: Revives exceptions for errbacks: those of Python and of asyncq.
-_REGISTRY = ExceptionRegistry()
-
 #: Messages that are made at a time: meanwhile the loop stands still.
 MADE_AT_ONCE = 500
 
@@ -75,6 +72,8 @@ class Continuation:
         self._records = records
         self._mailer = mailer
         self._tasks = tasks
+        #: Revives what was stored, for errbacks.
+        self._exceptions = ExceptionRegistry(setup.exceptions)
         self._joins = isinstance(setup.backend, Joining)
         self._saves_headers = isinstance(setup.backend, Joining) and setup.backend.chords.saves_headers
 
@@ -157,7 +156,7 @@ class Continuation:
         exc: Exception = error
         described = describe_exception(error)
         if cause is not None and isinstance(node, GroupNode):
-            exc, described = _REGISTRY.revive(cause, traceback=None), dict(cause)
+            exc, described = self._exceptions.revive(cause, traceback=None), dict(cause)
         for message in missed:
             message.root_id, message.parent_id = completion.root_id, completion.parent_id
             self._fail(sequel, message, described, None, store=True)

@@ -33,6 +33,8 @@ class WorkerSetup(Struct, kw_only=True):
     producer: Producer
     middleware: Sequence[Middleware] = ()
     lifespans: Sequence[Lifespan[Any]] = ()
+    #: The app's own, which errbacks of failures that were stored get as themselves.
+    exceptions: Sequence[type[Exception]] = ()
     #: Coroutine tasks at a time.
     concurrency: int = 100
     #: `def` tasks at a time.

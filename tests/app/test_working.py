@@ -26,6 +26,7 @@ def setup_of(queue: AsyncQ, **options: Any) -> WorkerSetup:
         producer=queue._outbox.producer,
         middleware=(),
         lifespans=(),
+        exceptions=(),
         settings=queue.settings,
         options=options,  # type: ignore[arg-type]  # wrong ones are the case under test
     )

@@ -255,6 +255,29 @@ async def test_a_body_whose_arguments_cannot_be_kept_fails_with_its_chord(bench:
     assert "can't be kept" in text
 
 
+class Unpaid(Exception):
+    """An app's own."""
+
+
+async def test_the_errbacks_of_a_group_that_is_a_body_get_the_apps_own_exception(bench: CanvasBench) -> None:
+    told: asyncio.Queue[Exception] = asyncio.Queue()
+
+    async def on_error(request: TaskMessage, exc: Exception, traceback: str | None) -> None:
+        await told.put(exc)
+
+    async def pay() -> None:
+        raise Unpaid(7)
+
+    bench.task(on_error)
+    bench.task(pay, throws=(Unpaid,))
+    body = group(sig("echo", link_error=[sig("on_error").to_dict()]))
+    await bench.start(chord([sig("pay")], body))
+    async with bench.worker(exceptions=[Unpaid]), asyncio.timeout(10):
+        exc = await told.get()
+    assert type(exc) is Unpaid
+    assert exc.args == (7,)
+
+
 async def test_a_revoked_member_fails_the_chord(bench: CanvasBench) -> None:
     late = sig("add", 1, 1, expires=(datetime.now(UTC) - timedelta(seconds=5)).isoformat())
     body = await bench.start(chord([late, sig("add", 2, 2)], sig("echo")))
