@@ -81,6 +81,8 @@ class StrictSqs:
         self.ahead = 0.0
         #: How many requests of an action are throttled next.
         self.throttled: Counter[str] = Counter()
+        #: How many receives that don't wait ask machines next that have nothing.
+        self.blind = 0
         #: Statuses that an action's next requests are answered with, before anything is done.
         self.broken: dict[str, list[int]] = {}
         #: How many members of an action's batches fail next by the server's fault.
@@ -200,7 +202,8 @@ class StrictSqs:
             "ApproximateNumberOfMessagesNotVisible": len(hidden) - len(delayed),
             "ApproximateNumberOfMessagesDelayed": len(delayed),
         }
-        return {"Attributes": {name: str(counts[name]) for name in asked["AttributeNames"] if name in counts}}
+        known = {**queue.attributes, **counts}
+        return {"Attributes": {name: str(known[name]) for name in asked["AttributeNames"] if name in known}}
 
     # -- messages
 
@@ -215,6 +218,9 @@ class StrictSqs:
 
     async def _receive(self, asked: Json) -> Json:
         queue, deadline = self._queue(asked), self._clock() + asked.get("WaitTimeSeconds", 0)
+        if self.blind and not asked.get("WaitTimeSeconds"):
+            self.blind -= 1
+            return {}
         while True:
             messages = self._take(queue, asked)
             left = deadline - self._clock()

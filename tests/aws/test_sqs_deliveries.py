@@ -288,6 +288,38 @@ async def test_a_letter_that_is_written_is_not_written_again(strict: StrictSqs) 
     assert len(strict.queues["q-dead"].messages) == 1
 
 
+async def test_who_looks_without_waiting_looks_more_than_once(strict: StrictSqs) -> None:
+    """A poll that doesn't wait asks some of SQS's machines alone."""
+    async with opened(strict, wait_time_seconds=0) as broker:
+        await publish(broker, "q", task(1))
+        strict.blind = 2
+        assert len(await broker.peek("q", "ready")) == 1
+
+
+async def test_who_looks_for_long_meets_no_message_twice(strict: StrictSqs) -> None:
+    """What was taken first can be received again after a minute; here, at once."""
+    strict.double_every = 1
+    async with opened(strict) as broker:
+        await publish(broker, "q", task(1), task(2))
+        first, second = await broker.peek("q", "ready")
+        strict.advance(60)
+        for message in strict.queues["q"].messages:
+            message.received = 0
+        assert await broker.drop("q", "ready", [first.key, "another"]) == 1
+        assert [message.id for message in strict.queues["q"].messages] == [second.key]
+
+
+async def test_a_redrive_policy_that_takes_what_only_waits_is_told_of(
+    strict: StrictSqs, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened(strict) as broker:
+        await broker.declare([Queue(name="q")])
+        for count, told in ((20, 0), (3, 1), (3, 1)):
+            strict.queues["q"].attributes["RedrivePolicy"] = json.dumps({"maxReceiveCount": count})
+            await broker.depth("q")
+            assert caplog.text.count("the redrive policy of q takes a message away after 3 receives") == told
+
+
 def decode(content: bytes | WireMessage) -> dict[str, Any]:
     assert isinstance(content, bytes)
     return json.loads(content)

@@ -5,6 +5,8 @@ SQS shows messages by handing them out alone. So whoever looks takes them for a 
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Collection, Mapping, Sequence
 
 from asyncq.driver import Environment, Place, QueueDepth, Stored
@@ -19,6 +21,8 @@ from .queues import KnownQueue, Queues
 
 __all__ = ["Operator"]
 
+logger = logging.getLogger(__name__)
+
 #: Seconds that a message is out of others' sight while somebody looks at the queue, at most.
 _LOOK = 60
 
@@ -29,6 +33,10 @@ _MOST = 10_000
 _EMPTY = 3
 
 _READY, _HIDDEN = "ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"
+_REDRIVE = "RedrivePolicy"
+
+#: Receives that are enough for three days of an ETA, and for `max_deliveries` deaths after that.
+_SAFE_RECEIVES = 12
 
 
 class Operator:
@@ -38,8 +46,11 @@ class Operator:
         self._queues = queues
         self._publisher = publisher
         self._environment = environment
-        #: Seconds of a long poll: one that doesn't wait asks some of SQS's machines alone, and misses messages.
+        #: Seconds of a long poll, and how many that bring nothing new are the end of a queue.
         self._wait = min(wait, 1)
+        self._idle = 1 if wait else _EMPTY
+        #: Queues whose redrive policy was told of.
+        self._told: set[str] = set()
         self._finisher = Finisher(BROKER_ERRORS)
 
     async def close(self) -> None:
@@ -115,14 +126,31 @@ class Operator:
         if queue is None:
             return 0, 0
         answer = await queue.link.ask(
-            "get_queue_attributes", harmless=True, QueueUrl=queue.url, AttributeNames=[_READY, _HIDDEN]
+            "get_queue_attributes", harmless=True, QueueUrl=queue.url, AttributeNames=[_READY, _HIDDEN, _REDRIVE]
         )
         attributes = answer.get("Attributes", {})
+        self._look_at_redrive(name, attributes.get(_REDRIVE))
         return int(attributes.get(_READY, 0)), int(attributes.get(_HIDDEN, 0))
+
+    def _look_at_redrive(self, name: str, policy: str | None) -> None:
+        """Tell once of a policy that takes messages away which have only waited for their date."""
+        try:
+            most = int(json.loads(policy)["maxReceiveCount"]) if policy else _SAFE_RECEIVES
+        except (ValueError, TypeError, KeyError):  # a server of one's own, with other ideas
+            return
+        if most < _SAFE_RECEIVES and name not in self._told:
+            self._told.add(name)
+            logger.warning(
+                "the redrive policy of %s takes a message away after %d receives: each 12 hours of an ETA are one, "
+                "and so is each worker that dies; maxReceiveCount should be %d or more",
+                name,
+                most,
+                _SAFE_RECEIVES,
+            )
 
     async def _look(self, queue: KnownQueue, most: int) -> list[Entry]:
         """The next messages of a queue, which stand there again afterwards."""
-        found = await self._take(queue, most)
+        found = list((await self._take(queue, min(most, _MOST))).values())
         await self._let_go(queue, found)
         return found
 
@@ -158,24 +186,24 @@ class Operator:
 
     async def _find(self, queue: KnownQueue, keys: Collection[str]) -> tuple[list[Entry], list[Entry]]:
         """The messages of these keys, and those that came along, all of them taken."""
-        found: list[Entry] = []
-        others: list[Entry] = []
-        while len(found) < len(keys) and len(others) < _MOST:
-            messages = await self._receive(queue, BATCH, wait=self._wait)
-            if not messages:
-                break
-            for message in messages:
-                (found if message["MessageId"] in keys else others).append(message)
-        return found, others
+        taken = await self._take(queue, _MOST + len(keys), wanted=keys)
+        found = [message for key, message in taken.items() if key in keys]
+        return found, [message for key, message in taken.items() if key not in keys]
 
-    async def _take(self, queue: KnownQueue, most: int) -> list[Entry]:
-        found: list[Entry] = []
-        while len(found) < min(most, _MOST):
-            messages = await self._receive(queue, min(BATCH, most - len(found)), wait=self._wait)
-            if not messages:
-                break
-            found += messages
-        return found
+    async def _take(self, queue: KnownQueue, most: int, *, wanted: Collection[str] = ()) -> dict[str, Entry]:
+        """Messages by their ids, each with its newest handle, until all `wanted` are there, or all there are.
+
+        Who looks for longer than a message stays out of sight meets those again that he took first.
+        """
+        taken: dict[str, Entry] = {}
+        idle, missing = 0, set(wanted)
+        while idle < self._idle and len(taken) < most and (missing or not wanted):
+            messages = await self._receive(queue, min(BATCH, most - len(taken)), wait=self._wait)
+            before = len(taken)
+            taken |= {str(message["MessageId"]): message for message in messages}
+            missing -= taken.keys()
+            idle = 0 if len(taken) > before else idle + 1
+        return taken
 
     async def _receive(self, queue: KnownQueue, most: int, *, wait: int) -> list[Entry]:
         answer = await queue.link.ask(
