@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-from asyncq.canvas import CHAIN_REST, Document
+from asyncq.canvas import Document
 from asyncq.driver import Coordination, Fact
 from asyncq.errors import DecodeError, SignatureError
 from asyncq.protocol import dumps, loads
 
-__all__ = ["CHAIN_REST", "keep_rest", "load_rest"]
+__all__ = ["keep_rest", "load_rest"]
 
 
 async def keep_rest(coordination: Coordination, pieces: Mapping[str, Sequence[Document]], *, ttl: float) -> None:

@@ -10,10 +10,10 @@ from typing import Any, NoReturn, cast
 import anyio
 import anyio.to_thread
 
-from asyncq._chain_rest import CHAIN_REST, load_rest
+from asyncq._chain_rest import load_rest
 from asyncq._context import Context
 from asyncq._definition import TaskDefinition, TaskOptions
-from asyncq.canvas import ChordNode, GroupNode, Node, TaskNode, read_node
+from asyncq.canvas import CHAIN_REST, ChordNode, GroupNode, Node, TaskNode, read_node
 from asyncq.driver import Coordination, ResultBackend
 from asyncq.errors import BackendError, BrokerError, ChordError, ConfigurationError, NotRegistered, ProtocolError
 from asyncq.protocol import (

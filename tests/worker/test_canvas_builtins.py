@@ -11,9 +11,9 @@ import pytest
 
 import golden
 from asyncq import Context
-from asyncq._chain_rest import CHAIN_REST, keep_rest
+from asyncq._chain_rest import keep_rest
 from asyncq._coordination import coordination_of
-from asyncq.canvas import Node, TaskNode
+from asyncq.canvas import CHAIN_REST, Node, TaskNode
 from asyncq.driver import BackendCapabilities, Coordination, StoredResult
 from asyncq.errors import BackendConnectionError, BrokerConnectionError, ConfigurationError
 from asyncq.protocol import ResultRecord, TaskMessage, encode_result
