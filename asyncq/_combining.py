@@ -57,7 +57,7 @@ def chained(nodes: Iterable[Node]) -> Node:
 
 
 def _parts(node: Node) -> list[Node]:
-    """A chain's steps; a group of one is its member, unless something follows it."""
+    """A chain's steps."""
     if not isinstance(node, ChainNode):
         return [node]
     return unchained(node) if node.options or node.args or node.immutable else node.tasks
