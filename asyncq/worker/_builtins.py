@@ -10,7 +10,7 @@ from typing import Any, NoReturn, cast
 import anyio
 import anyio.to_thread
 
-from asyncq._chain_rest import load_rest
+from asyncq._chain_rest import keep_rest, load_rest
 from asyncq._context import Context
 from asyncq._definition import TaskDefinition, TaskOptions
 from asyncq.canvas import CHAIN_REST, ChordNode, GroupNode, Node, TaskNode, read_node
@@ -38,6 +38,10 @@ logger = logging.getLogger("asyncq.worker")
 
 #: Items of `celery.map` and its kind that run in threads at a time, over all runs.
 _THREADS = 16
+
+
+#: Seconds that a piece of a long chain is kept once it was reached: this step may come again, and nobody else needs it.
+_REST_IS_KEPT = 86400.0
 
 
 class Builtins:
@@ -147,6 +151,7 @@ class Builtins:
         if self._coordination is None:
             raise ConfigurationError("the rest of this chain is kept where this worker can't read it")
         rest = await load_rest(self._coordination, key)
+        await keep_rest(self._coordination, {key: rest}, ttl=_REST_IS_KEPT)
         ctx.message.chain = [*(ctx.message.chain or ()), *rest]
         return args[0] if args else None
 

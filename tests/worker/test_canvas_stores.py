@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from redis import Redis
 
 from asyncq import AsyncQ, ChordError, Context, chain, chord, group
 from asyncq.protocol import TaskMessage
@@ -121,6 +122,18 @@ async def test_a_chain_whose_rest_is_kept_apart(shop: Any) -> None:
     assert await (await chain(steps).send()).get() == 60
     with pytest.raises(ValueError, match="5"):
         await (await chain([shop.fail.s(5), *steps[1:]]).send()).get()
+
+
+async def test_the_rest_of_a_chain_that_has_ended_is_not_kept_for_long(server: RedisServer) -> None:
+    url = server.url(next(_databases))
+    queue = AsyncQ("shop", broker=url, backend=url, longest_chain=20)
+    shop = declare(queue)
+    async with queue, queue.worker(), asyncio.timeout(PATIENCE):
+        await (await chain([shop.add.s(0, 0), *[shop.add.s(1) for _ in range(60)]]).send()).get()
+    with Redis.from_url(url) as client:
+        lives = [client.ttl(key) for key in client.keys("*chain.*")]
+    assert lives
+    assert max(lives) <= 86400
 
 
 @pytest.mark.parametrize(
