@@ -24,8 +24,12 @@ def take_canvas_turn(contender: Contender, server: Server, cores: Collection[int
         for workflow in WARM_UP:
             run(workflow, client, worker, server)
         for workflow in WORKFLOWS:
-            ran = run(workflow.scaled(size), client, worker, server)
-            figures |= {f"{workflow.title}, {name}": value for name, value in ran.items()}
+            scaled = workflow.scaled(size)
+            ran = run(scaled, client, worker, server)
+            seconds = ran.pop("seconds")
+            alone = workflow.kind == "chain" and workflow.at_once == 1  # its tasks wait for each other
+            pace = {"ms/task": seconds / scaled.tasks * 1e3} if alone else {"tasks/s": scaled.tasks / seconds}
+            figures |= {f"{workflow.title}, {name}": value for name, value in (pace | ran).items()}
         figures["worker MiB"] = worker.memory()
     return figures
 
@@ -36,10 +40,9 @@ def run(workflow: Workflow, client: Client, worker: Worker, server: Server) -> F
     sent = client.send(workflow)
     ended = max(worker.await_mark(name, patience=_PATIENCE) for name in workflow.names)
     worker_cpu, server_cpu = worker.cpu() - worker_before, cpu(server.pid) - server_before
-    seconds, tasks = ended - sent["begun"], workflow.tasks
-    alone = workflow.kind == "chain" and workflow.at_once == 1  # its tasks wait for each other
+    tasks = workflow.tasks
     return {
-        **({"ms/task": seconds / tasks * 1e3} if alone else {"tasks/s": tasks / seconds}),
+        "seconds": ended - sent["begun"],
         "client µs/task": sent["cpu"] / tasks * 1e6,
         "worker µs/task": worker_cpu / tasks * 1e6,
         "server µs/task": server_cpu / tasks * 1e6,

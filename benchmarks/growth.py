@@ -12,7 +12,6 @@ from .canvas import a_core_apart, run
 from .contenders import CANVAS_CONTENDERS
 from .measuring import Figures
 from .processes import Client, Worker
-from .report import table
 from .servers import running_redis
 from .workflows import WARM_UP, Workflow
 
@@ -30,10 +29,9 @@ def measure(workflow: Workflow) -> Figures:
             run(each, client, worker, server)
         sent_before = server.told("stats", "total_net_input_bytes")
         figures = run(workflow, client, worker, server)
-        figures["to Redis, KiB/task"] = (
-            (server.told("stats", "total_net_input_bytes") - sent_before) / 1024 / workflow.tasks
-        )
+        sent = server.told("stats", "total_net_input_bytes") - sent_before
         return figures | {
+            "to Redis, KiB/task": sent / 1024 / workflow.tasks,
             "client, most MiB": client.peak,
             "worker, most MiB": worker.peak(),
             "Redis, most MiB": server.told("memory", "used_memory_peak") / 1024**2,
@@ -46,17 +44,20 @@ def main() -> None:
     parser.add_argument("--replaced", type=int, nargs="*", default=[10_000, 30_000, 100_000], metavar="TASKS")
     parser.add_argument("--chains", type=int, nargs="*", default=[1_000, 3_000, 10_000], metavar="TASKS")
     arguments = parser.parse_args()
-    families = [
-        [Workflow(f"chord of {size:,}", "chord", size) for size in arguments.chords],
-        [Workflow(f"chord of {size:,} that a task sends", "replaced", size) for size in arguments.replaced],
-        [Workflow(f"chain of {size:,}", "chain", size) for size in arguments.chains],
+    workflows = [
+        *(Workflow(f"chord of {size:,}", "chord", size) for size in arguments.chords),
+        *(Workflow(f"chord of {size:,} that a task sends", "replaced", size) for size in arguments.replaced),
+        *(Workflow(f"chain of {size:,}", "chain", size) for size in arguments.chains),
     ]
-    for family in filter(None, families):
-        results: dict[str, Figures] = {}
-        for workflow in family:
-            print(f"{workflow.title} …", file=sys.stderr, flush=True)
-            results[workflow.title] = measure(workflow)
-        print(table(results), end="\n\n")
+    results: dict[str, Figures] = {}
+    for workflow in workflows:
+        print(f"{workflow.title} …", file=sys.stderr, flush=True)
+        results[workflow.title] = measure(workflow)
+    names = list(next(iter(results.values()), {}))
+    print(f"| | {' | '.join(names)} |\n|---{'|---:' * len(names)}|")
+    for title, figures in results.items():
+        cells = (f"{value:,.0f}" if value >= 100 else f"{value:.3g}" for value in figures.values())
+        print(f"| {title} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":
