@@ -103,3 +103,22 @@ async def test_a_lease_that_sqs_does_not_know_is_refused_at_once(strict: StrictS
         broker.consume([Queue(name="q")], ConsumerOptions(node="n@h", lease=43_180))
         with pytest.raises(ConfigurationError, match="lease: SQS hides a message for 43,200 seconds at most"):
             broker.consume([Queue(name="q")], ConsumerOptions(node="n@h", lease=43_181))
+
+
+# -- a queue that stays away -----------------------------------------------------------------------------------
+
+
+async def test_a_queue_that_stays_away_holds_up_no_other(strict: StrictSqs) -> None:
+    """It is told of, and then it rests: whoever is told each time waits each time, with every other queue."""
+    async with opened(strict) as broker, consuming(broker, "good", "bad") as consumer:
+        await broker.declare([Queue(name="good")])
+        strict.denied = {"CreateQueue"}
+        told = taken = 0
+        while taken < 20:
+            try:
+                await consumer.receive(1)
+                taken += 1
+            except ConfigurationError:
+                told += 1
+            await publish(broker, "good", task(taken))
+        assert told < 10

@@ -7,8 +7,10 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from asyncq.driver import Delivery, Environment
+from asyncq.errors import BrokerConnectionError
 from asyncq_brokers._clients.aws import Refusal
 
 from .batches import BATCH, MISSING, QueueMissing
@@ -23,6 +25,9 @@ logger = logging.getLogger(__name__)
 #: Seconds between polls that do not wait.
 _LEAST_PAUSE = 0.05
 
+
+#: Seconds that a queue rests after its second failure in turn, and after many; they grow twofold.
+_FIRST_REST, _LONGEST_REST = 1.0, 30.0
 
 _SYSTEM_ATTRIBUTES = ["ApproximateReceiveCount", "ApproximateFirstReceiveTimestamp", "MessageGroupId"]
 
@@ -60,6 +65,9 @@ class Poller:
         self._expected = 0
         self._emptied = asyncio.Event()
         self._patient = True
+        self._closing = asyncio.Event()
+        #: Seconds to rest after the next failure.
+        self._rest = 0.0
         self._failure: Exception | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -98,6 +106,7 @@ class Poller:
             polling = [self._task]
             self._patient = False
             self._emptied.set()
+            self._closing.set()
             _, waiting = await asyncio.wait(polling, timeout=seconds)
             for task in waiting:
                 task.cancel()
@@ -115,11 +124,25 @@ class Poller:
                 await self._wait_for_takers()
             else:
                 await asyncio.sleep(self._pause)
+            self._rest = 0.0
         except Exception as error:  # noqa: BLE001 - `receive` raises it
             self._failure = error
+            await self._pause_after(error)
         finally:
             self._task = None
             self._tell()
+
+    async def _pause_after(self, error: Exception) -> None:
+        """Whoever is told waits before he asks again, and the other queues with him: so a queue that stays away, or is
+        denied, has a rest of its own. When SQS itself can't be reached, all of them fail alike.
+        """
+        if isinstance(error, BrokerConnectionError) and not isinstance(error, QueueMissing):
+            return
+        self._tell()
+        rest, self._rest = self._rest, min(max(2 * self._rest, _FIRST_REST), _LONGEST_REST)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(rest):
+                await self._closing.wait()
 
     async def _poll(self, limit: int, wait: int) -> bool:
         """One receive; whether it brought anything for us."""
