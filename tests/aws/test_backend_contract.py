@@ -19,6 +19,9 @@ from asyncq_backends.dynamodb import DynamoBackend
 from asyncq_backends.s3 import S3Backend
 from aws.moto_server import MotoServer
 
+#: Seconds that a call gets at least, however hurried a test is: on a busy machine moto needs them for its answer.
+_LEAST = 1.5
+
 
 @pytest.fixture(scope="module")
 def table() -> str:
@@ -27,7 +30,8 @@ def table() -> str:
 
 def make(moto: MotoServer, table: str, timeout: float) -> DynamoBackend:
     url = f"dynamodb://testing:testing@127.0.0.1:{moto.port}/{table}"
-    return DynamoBackend(DriverConfig(url=url, app="contract", environment=system_environment(), timeout=timeout))
+    config = DriverConfig(url=url, app="contract", environment=system_environment(), timeout=max(timeout, _LEAST))
+    return DynamoBackend(config)
 
 
 def frozen(moto: MotoServer) -> Freeze:
@@ -81,7 +85,11 @@ class TestS3Backend(BackendContract):
             url = f"s3://testing:testing@{bucket}/a/prefix"
             return S3Backend(
                 DriverConfig(
-                    url=url, app="contract", environment=system_environment(), timeout=timeout, options=options
+                    url=url,
+                    app="contract",
+                    environment=system_environment(),
+                    timeout=max(timeout, _LEAST),
+                    options=options,
                 )
             )
 
