@@ -15,6 +15,7 @@ from asyncq import Context
 from asyncq.driver import ChordOpening
 from asyncq.errors import Ignore
 from asyncq.protocol import TaskMessage, encode_task
+from asyncq.worker._continuation import Continuation
 from worker.canvas_bench import CanvasBench, chain, chord, group, sig
 
 
@@ -228,6 +229,20 @@ async def test_who_waits_for_a_body_that_cannot_be_read_is_told(bench: CanvasBen
         assert kind == "ChordError"
         await bench.until(lambda depth: depth.ready == depth.in_flight == 0)
     assert await bench.chords.overdue(10) == []
+
+
+async def test_a_fault_of_asyncqs_on_the_way_to_a_body_fails_it(
+    bench: CanvasBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Claimed again and again, the chord would never end."""
+
+    def stumble(*_: Any, **__: Any) -> None:
+        raise TypeError("a fault")
+
+    monkeypatch.setattr(Continuation, "after_header", stumble)
+    body = await bench.start(chord([sig("add", 1, 1)], sig("echo")))
+    async with bench.worker():
+        assert await bench.error(body) == ("ChordError", ["The body can't be sent: TypeError"])
 
 
 @pytest.mark.parametrize("odd", [{1, 2}, {"__type__": "no such type", "__value__": 1}], ids=["set", "marker"])
