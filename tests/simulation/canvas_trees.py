@@ -204,7 +204,9 @@ class Grower:
             inner = Task(f"t{next(self._numbers)}", dice.choice(["succeed", "succeed", "fail"]), named=True)
         links: list[Callback] = []
         while dice.random() < self._linking / (1 + named):
-            links.append(Callback(self.tree(min(depth, 1), named=True)))
+            # One that gets its id from a worker must run, or nobody would know it.
+            unnamed = Task(f"t{next(self._numbers)}", dice.choice(["succeed", "fail"]))
+            links.append(Callback(self.tree(min(depth, 1), named=True) if dice.random() < 0.7 else unnamed))
         return Task(
             label,
             act,
