@@ -150,7 +150,7 @@ async def test_a_chord_that_nobody_can_join_is_refused(shop: SimpleNamespace, ba
     await chain(shop.spread.s(1).link_error(shop.on_error.s()), shop.tell.s()).send()
     failure = await shop.told.get()
     assert isinstance(failure, ConfigurationError)
-    assert str(caught.value) == str(failure)
+    assert f"brings its parts together, which {NAMES[backend]}" in str(failure)
     assert shop.told.empty()
 
 
