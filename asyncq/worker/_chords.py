@@ -108,6 +108,12 @@ class ChordKeeper:
         """The end of a chord whose body can't be sent."""
         return self._failure(end, f"The body can't be sent: {reason}", describe_exception(reason))
 
+    def salvage(self, end: ChordEnd, error: Exception) -> list[Conclusion]:
+        """What may still be done for a chord that can't be ended as it should, the better first: its failure; nothing,
+        so that it is over.
+        """
+        return [self.refused(end, error), _conclusion(end, Sequel())]
+
     async def run(self, put: Callable[[Conclusion], None]) -> None:
         """Look for overdue chords now and then."""
         backend = self._setup.backend

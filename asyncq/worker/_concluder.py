@@ -129,22 +129,17 @@ class Concluder:
         try:
             await self._act(conclusions)
         except Exception as error:  # noqa: BLE001 - logged there
-            if len(conclusions) == 1:
+            if len(conclusions) > 1:
+                for conclusion in conclusions:
+                    await self._act_apart([conclusion])
+            else:
                 await self._salvage(conclusions[0], error)
-                return
-            for conclusion in conclusions:
-                await self._act_apart([conclusion])
 
     async def _salvage(self, conclusion: Conclusion, error: Exception) -> None:
-        name, chord = conclusion.attempt or "a chord or a stranger", conclusion.chord
-        logger.error("What follows from %s can't be done", name, exc_info=error)
-        if chord is not None and self._chords is not None:
-            remains = [
-                self._chords.refused(chord, error),
-                Conclusion(attempt=None, state="CHORD", chord=chord, sequel=Sequel()),
-            ]
-        else:
-            remains = self._judge.salvage(conclusion, error)
+        logger.error("What follows from %s can't be done", conclusion.attempt or "a chord", exc_info=error)
+        remains = self._judge.salvage(conclusion, error)
+        if conclusion.chord is not None and self._chords is not None:
+            remains = self._chords.salvage(conclusion.chord, error)
         for each in remains:
             try:
                 await self._act([each])

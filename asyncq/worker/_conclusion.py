@@ -158,15 +158,12 @@ class Judge:
         """
         attempt, reason = conclusion.attempt, f"what follows from it could not be done: {type(error).__name__}"
         if attempt is None:
-            delivery = None if conclusion.settlement is None else conclusion.settlement.delivery
-            letter = None if delivery is None else self.bury(delivery, reason)
+            letter = None if (settled := conclusion.settlement) is None else self.bury(settled.delivery, reason)
             return [Conclusion(attempt=None, state=conclusion.state, settlement=letter, error=error)]
         buried = self._buried(attempt, error, reason)
-        failed = (
-            conclusion
-            if conclusion.state == "FAILURE"
-            else self._final(attempt, "FAILURE", describe_exception(error), text=traceback_text(error))
-        )
+        failed = conclusion
+        if failed.state != "FAILURE":
+            failed = self._final(attempt, "FAILURE", describe_exception(error), text=traceback_text(error))
         return [replace(buried, record=failed.record), buried]
 
     # -- one outcome each ------------------------------------------------------------------------------------
@@ -206,17 +203,10 @@ class Judge:
         sequel = None
         if not isinstance(settlement, Requeue):  # what comes again has not ended
             store = not attempt.ignore_result or attempt.program.store_errors
-            sequel = self._sequel_of_failure(attempt.message, exc, text, store=store)
+            sequel = self._continuation.after_failure(attempt.message, exc, text, store=store)
         return self._final(
             attempt, "FAILURE", describe_exception(exc), error=exc, text=text, settlement=settlement, sequel=sequel
         )
-
-    def _sequel_of_failure(
-        self, message: TaskMessage, exc: BaseException, text: str | None, *, store: bool
-    ) -> Sequel | None:
-        if not self._continuation.is_linked(message):
-            return None
-        return self._continuation.after_failure(message, exc, text, store=store)
 
     def _failed(
         self, attempt: Attempt, exc: BaseException, *, retryable: bool, settlement: Settlement | None = None
@@ -348,7 +338,7 @@ class Judge:
         if not ignore:
             record = self._records.encode(message, "FAILURE", describe_exception(error), queue=delivery.queue)
         dead = self.bury(delivery, reason)
-        sequel = self._sequel_of_failure(message, error, None, store=not ignore)
+        sequel = self._continuation.after_failure(message, error, None, store=not ignore)
         return Conclusion(attempt=None, state="UNKNOWN", sequel=sequel, record=record, settlement=dead, error=error)
 
     def lost_before(self, attempt: Attempt) -> Conclusion:

@@ -94,21 +94,20 @@ class Continuation:
         sequel.parts = self._parts(message, "SUCCESS", value)
         return sequel
 
-    def after_failure(self, message: TaskMessage, exc: BaseException, text: str | None, *, store: bool) -> Sequel:
-        """A chord's part, the later steps of the chain, which fail as well, and errbacks. Raises nothing.
+    def after_failure(
+        self, message: TaskMessage, exc: BaseException, text: str | None, *, store: bool
+    ) -> Sequel | None:
+        """A chord's part, the later steps of the chain, which fail as well, and errbacks; None where nothing follows.
 
-        `store` says whether the later steps' failures shall be stored.
+        `store` says whether the later steps' failures shall be stored. Raises nothing.
         """
+        if not (message.errbacks or message.chain or message.chord or message.task == CHAIN_REST):
+            return None
         sequel, described = Sequel(), describe_exception(exc)
         self._fail(sequel, message, described, text, store=False)
         self._fail_later_steps(sequel, message, described, text, store=store)
         self._add_errbacks(sequel, message, exc, text)
         return sequel
-
-    @staticmethod
-    def is_linked(message: TaskMessage) -> bool:
-        """Something follows from its failure."""
-        return bool(message.errbacks or message.chain or message.chord) or message.task == CHAIN_REST
 
     def after_revocation(self, message: TaskMessage, exc: BaseException) -> Sequel:
         """A chord's part alone: what comes later stays pending, as with Celery."""
