@@ -4,36 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from typing import TypeAlias
-
-import anyio
 
 from asyncq._flight import FlightRecorder
-from asyncq.driver import Ack, ChordOpening, Park, Publication, Settlement, StoredResult
-from asyncq.errors import BackendError, BrokerConnectionError, BrokerError, BrokerFull, PublishError
+from asyncq.driver import Ack, Park, Settlement, StoredResult
+from asyncq.errors import BackendError
 from asyncq.worker._attempt import Attempt
-from asyncq.worker._backoff import Backoff
 from asyncq.worker._canvas import Canvas
-from asyncq.worker._conclusion import Conclusion, Judge
+from asyncq.worker._conclusion import Conclusion
 from asyncq.worker._coordinated import Coordinated
 from asyncq.worker._flow import Flow
 from asyncq.worker._hold import Hold
 from asyncq.worker._journal import Journal
+from asyncq.worker._judge import Judge
 from asyncq.worker._outcome import Failed, Lost, Outcome
+from asyncq.worker._outgoing import Outgoing, Refusal
 from asyncq.worker._recorder import Recorder
-from asyncq.worker._sequel import Batch, Sequel
+from asyncq.worker._sequel import Sequel
 from asyncq.worker._setup import WorkerSetup
 from asyncq.worker._wear import Wear
 
 logger = logging.getLogger(__name__)
-
-#: A message, and what it follows from.
-_Message: TypeAlias = tuple[Conclusion, Publication]
-
-#: Messages that go to the broker in one call.
-_MOST_AT_ONCE = 1000
 
 #: States after which a task does not come again.
 _ENDED = frozenset({"SUCCESS", "FAILURE", "REVOKED", "REPLACED", "IGNORED"})
@@ -63,7 +55,6 @@ class Concluder:
     ) -> None:
         self._judge = judge
         self._journal = journal
-        self._broker = setup.broker
         self._recorder = recorder
         self._chords = canvas.chords
         self._errbacks = canvas.errbacks
@@ -74,7 +65,9 @@ class Concluder:
         self._files = coordinated.files
         self._wills = coordinated.wills
         self._flow = flow
-        self._backoff = Backoff(setup.environment.random)
+        self._outgoing = Outgoing(
+            setup.broker, canvas.chords, hold.maintenance, confirm=self._confirm, dice=setup.environment.random
+        )
         self._flights = flights
         self._wear = wear
         self._pending: list[tuple[Attempt, Outcome | Lost] | Conclusion] = []
@@ -158,12 +151,12 @@ class Concluder:
         refused |= await self._store(conclusions)
         following = [(c, each) for c in conclusions if c.follow_ups and id(c) not in refused for each in c.follow_ups]
         if following:
-            refused |= await self._publish(following)
+            refused |= self._refuse(await self._outgoing.publish(following))
         if linked:
-            linked = [c for c in linked if not (id(c) in refused or _is_lost(c))]
+            linked = [c for c in linked if not (id(c) in refused or c.lost)]
             await self._follow(linked)
         if self._files is not None and self._files.in_use:
-            await self._files.end([c for c in conclusions if not (id(c) in refused or _is_lost(c))])
+            await self._files.end([c for c in conclusions if not (id(c) in refused or c.lost)])
         if refused:
             conclusions = [conclusion for conclusion in conclusions if id(conclusion) not in refused]
         if self._wills is not None:
@@ -231,47 +224,12 @@ class Concluder:
 
         async def current() -> list[StoredResult]:
             await self._confirm(conclusions)
-            recorded[:] = [c for c in recorded if not _is_lost(c)]
+            recorded[:] = [c for c in recorded if not c.lost]
             return [c.record for c in recorded if c.record is not None]
 
         errors = await self._recorder.store_current(current)
-        refused: set[int] = set()
-        for position, error in errors.items():
-            conclusion = recorded[position]
-            if conclusion.attempt is not None and not isinstance(conclusion.error, BackendError):
-                self._refuse(conclusion, error, refused)
-        return refused
-
-    async def _publish(self, messages: Sequence[_Message]) -> set[int]:
-        """Publish what follows; return (by `id`) the conclusions whose messages the broker refuses for good.
-
-        Those tasks fail instead, with the broker's reason: their turn comes with the next flush.
-        """
-        refused: set[int] = set()
-        for first in range(0, len(messages), _MOST_AT_ONCE):
-            for conclusion, reason in await self._publish_batch(messages[first : first + _MOST_AT_ONCE]):
-                self._refuse(conclusion, reason, refused)
-        return refused
-
-    async def _publish_batch(self, messages: Sequence[_Message]) -> list[tuple[Conclusion, Exception]]:
-        """Return what the broker refuses."""
-        while messages := [(c, publication) for c, publication in messages if not _is_lost(c)]:
-            try:
-                await self._broker.publish([publication for _, publication in messages])
-            except (BrokerConnectionError, BrokerFull) as error:
-                if not self._backoff.failing:
-                    logger.warning("%d messages wait for the broker: %s", len(messages), error)
-                await anyio.sleep(self._backoff.next_delay())
-                await self._confirm([conclusion for conclusion, _ in messages])
-            except PublishError as error:
-                return [(messages[position][0], reason) for position, reason in error.failures.items()]
-            except BrokerError as error:
-                return [(conclusion, error) for conclusion, _ in messages]
-            else:
-                self._backoff.reset()
-                self._announce([publication for _, publication in messages])
-                break
-        return []
+        found = ((recorded[position], error) for position, error in errors.items())
+        return self._refuse((c, e) for c, e in found if c.attempt is not None and not isinstance(c.error, BackendError))
 
     # -- what follows in a canvas ------------------------------------------------------------------------------
 
@@ -280,50 +238,13 @@ class Concluder:
         sequel may still be lost. Returns (by `id`) those that can't.
         """
         await self._confirm(linked)
-        refused = await self._send([(conclusion, sequel.first) for conclusion, sequel in _sequels(linked)])
+        outgoing = self._outgoing
+        refused = self._refuse(await outgoing.send([(c, sequel.first) for c, sequel in _sequels(linked)]))
         for conclusion, sequel in _sequels(linked):
             for later in sequel.more:
                 if id(conclusion) not in refused:
-                    refused |= await self._send_more(conclusion, iter(later))
+                    refused |= self._refuse(await outgoing.send_while_made(conclusion, later))
         return refused
-
-    async def _send(self, batches: Sequence[tuple[Conclusion, Batch]]) -> set[int]:
-        """Returns (by `id`) those that can't be sent."""
-        refused: set[int] = set()
-        for conclusion, reason in await self._open([(c, each) for c, batch in batches for each in batch.openings]):
-            self._refuse(conclusion, reason, refused)
-        return refused | await self._publish(
-            [(c, each) for c, batch in batches if id(c) not in refused for each in batch.messages]
-        )
-
-    async def _send_more(self, conclusion: Conclusion, batches: Iterator[Batch]) -> set[int]:
-        """The same for what is made while it is sent; it takes long enough for a lease to end."""
-        refused: set[int] = set()
-        while not (refused or _is_lost(conclusion)):
-            try:
-                batch = next(batches, None)
-            except Exception as error:  # noqa: BLE001 - told as its failure: what can't be made ends no worker
-                self._refuse(conclusion, error, refused)
-                break
-            if batch is None:
-                break
-            await asyncio.sleep(0)  # a broker in memory lets nobody else have a turn
-            await self._confirm([conclusion])
-            refused = await self._send([(conclusion, batch)])
-        return refused
-
-    async def _open(self, openings: Sequence[tuple[Conclusion, ChordOpening]]) -> list[tuple[Conclusion, Exception]]:
-        """Return what the backend refuses."""
-        if not openings or self._chords is None:
-            return []
-        try:
-            await self._chords.open([opening for _, opening in openings])
-        except BackendError as error:
-            if len(openings) == 1:
-                return [(openings[0][0], error)]
-            found = [await self._open([each]) for each in openings]
-            return [each for refusals in found for each in refusals]
-        return []
 
     async def _follow(self, linked: Sequence[Conclusion]) -> None:
         """After the records: those of steps that will not run, parts of chords, errbacks that are sent."""
@@ -335,11 +256,7 @@ class Concluder:
             ends = await self._chords.hand_in(parts)
             if ends:
                 await self._act_apart(ends)
-        refusals = await self._open([(c, each) for c, s in _sequels(linked) for each in s.errbacks.openings])
-        messages = [(c, each) for c, s in _sequels(linked) for each in s.errbacks.messages]
-        for first in range(0, len(messages), _MOST_AT_ONCE):
-            refusals += await self._publish_batch(messages[first : first + _MOST_AT_ONCE])
-        for conclusion, reason in refusals:
+        for conclusion, reason in await self._outgoing.send([(c, sequel.errbacks) for c, sequel in _sequels(linked)]):
             logger.error("An errback of %s can't be sent: %s", conclusion.attempt or "a chord's body", reason)
 
     async def _close(self, conclusions: Sequence[Conclusion], linked: Sequence[Conclusion]) -> list[Conclusion]:
@@ -356,10 +273,16 @@ class Concluder:
 
     # -- parts of it -------------------------------------------------------------------------------------------
 
-    def _refuse(self, conclusion: Conclusion, reason: Exception, refused: set[int]) -> None:
-        if id(conclusion) in refused:
-            return
-        refused.add(id(conclusion))
+    def _refuse(self, refusals: Iterable[Refusal]) -> set[int]:
+        """Those tasks fail instead, with the reason: their turn comes with the next flush. Returns them by `id`."""
+        refused: dict[int, Refusal] = {}
+        for refusal in refusals:
+            refused.setdefault(id(refusal[0]), refusal)
+        for conclusion, reason in refused.values():
+            self._fail(conclusion, reason)
+        return set(refused)
+
+    def _fail(self, conclusion: Conclusion, reason: Exception) -> None:
         if conclusion.attempt is not None:
             self.put((conclusion.attempt, Failed(reason, retryable=False)))
         elif conclusion.chord is not None and self._chords is not None:
@@ -368,11 +291,6 @@ class Concluder:
             delivery, text = conclusion.settlement.delivery, f"it could not be put off: {reason}"
             self._journal.buried(delivery, text)
             self.put(self._judge.stranded(delivery, text))
-
-    def _announce(self, publications: Sequence[Publication]) -> None:
-        for publication in publications:
-            if publication.not_before is not None:
-                self._maintenance.due(publication.not_before)
 
 
 def _land(attempt: Attempt, settlement: Settlement | None, flights: FlightRecorder) -> int:
@@ -385,13 +303,6 @@ def _land(attempt: Attempt, settlement: Settlement | None, flights: FlightRecord
         flights.leave(slot)
         return 0
     return slot
-
-
-def _is_lost(conclusion: Conclusion) -> bool:
-    """The delivery, or the claim on the chord, has gone to somebody else."""
-    if conclusion.attempt is None:
-        return conclusion.chord is not None and conclusion.chord.lost
-    return conclusion.attempt.lost
 
 
 def _sequels(linked: Sequence[Conclusion]) -> Iterator[tuple[Conclusion, Sequel]]:

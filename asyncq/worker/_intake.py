@@ -8,13 +8,13 @@ from asyncq.driver import Coordination
 from asyncq.worker._adoption import Adoption
 from asyncq.worker._attempt import Surroundings
 from asyncq.worker._concluder import Concluder
-from asyncq.worker._conclusion import Judge
 from asyncq.worker._coordinated import Coordinated
 from asyncq.worker._dispatcher import Dispatcher
 from asyncq.worker._executor import Executor
 from asyncq.worker._flow import Flow
 from asyncq.worker._hold import Hold
 from asyncq.worker._journal import Journal
+from asyncq.worker._judge import Judge
 from asyncq.worker._past import Past
 from asyncq.worker._program import Program
 from asyncq.worker._rate_gate import RateGate

@@ -22,7 +22,7 @@ from asyncq.protocol import WireMessage, decode_task
 from asyncq.worker._attempt import Attempt, Surroundings
 from asyncq.worker._backoff import Backoff
 from asyncq.worker._calls import LoopCaller, ThreadCaller, value_of
-from asyncq.worker._conclusion import wants_retry
+from asyncq.worker._judge import wants_retry
 from asyncq.worker._outcome import (
     Failed,
     Outcome,

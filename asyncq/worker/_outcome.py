@@ -1,4 +1,4 @@
-"""How a run can end, as the executor saw it; what follows from it is decided in `_conclusion`."""
+"""How a run can end, as the executor saw it; what follows from it is decided in `_judge`."""
 
 from __future__ import annotations
 

@@ -11,7 +11,6 @@ from asyncq.errors import ConfigurationError
 from asyncq.worker._attempt import Surroundings
 from asyncq.worker._canvas import set_up_canvas
 from asyncq.worker._concluder import Concluder
-from asyncq.worker._conclusion import Judge
 from asyncq.worker._coordinated import coordinate
 from asyncq.worker._ending import Ending, StopOrder
 from asyncq.worker._executor import Executor
@@ -19,6 +18,7 @@ from asyncq.worker._flow import Flow
 from asyncq.worker._hold import take_hold
 from asyncq.worker._intake import Intake
 from asyncq.worker._journal import Journal
+from asyncq.worker._judge import Judge
 from asyncq.worker._program import Program
 from asyncq.worker._record_encoder import RecordEncoder
 from asyncq.worker._recorder import InterimStates, Recorder

@@ -12,10 +12,11 @@ from asyncq.driver import Ack, GiveBack, Publication, Requeue, Settlement
 from asyncq.protocol import TaskMessage, encode_task
 from asyncq.worker._attempt import Attempt
 from asyncq.worker._concluder import Concluder
-from asyncq.worker._conclusion import Conclusion, Judge
+from asyncq.worker._conclusion import Conclusion
 from asyncq.worker._dispatcher import Dispatcher
 from asyncq.worker._executor import Executor
 from asyncq.worker._flow import Flow
+from asyncq.worker._judge import Judge
 from asyncq.worker._leases import LeaseKeeper
 from asyncq.worker._maintenance import Maintenance
 from asyncq.worker._receiver import Receiver

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asyncq._definition import TaskOptions
-from asyncq.worker._conclusion import backoff
+from asyncq.worker._judge import backoff
 from simulation.world import LATE, World
 from virtual import run
 
