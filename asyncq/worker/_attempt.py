@@ -22,7 +22,7 @@ from asyncq.worker._time_limits import lower
 
 T = TypeVar("T")
 
-#: What the names of asyncq's own notes on messages begin with; its tasks have no use for them.
+#: What the names of asyncq's own notes on messages begin with; tasks have no use for them.
 _NOTES = "asyncq-"
 
 
@@ -152,8 +152,12 @@ class Attempt:
         await self.update_state("STARTED", {"pid": os.getpid(), "hostname": self._surroundings.node})
 
     def headers(self) -> Mapping[str, Any]:
-        found = custom_headers(self.delivery.content, limits=self._surroundings.limits)
-        return {name: value for name, value in found.items() if not name.startswith(_NOTES)}
+        """Those that are the sender's own."""
+        return {name: value for name, value in self._headers().items() if not name.startswith(_NOTES)}
+
+    def notes(self) -> Mapping[str, Any]:
+        """The headers that are asyncq's own."""
+        return {name: value for name, value in self._headers().items() if name.startswith(_NOTES)}
 
     def resource(self, lifespan: Lifespan[T]) -> T:
         if lifespan not in self._surroundings.resources:
@@ -172,6 +176,9 @@ class Attempt:
         number = self.added
         self.added += 1
         self.children.append(await self._surroundings.sender.add_to_chord(self.message, document, number))
+
+    def _headers(self) -> Mapping[str, Any]:
+        return custom_headers(self.delivery.content, limits=self._surroundings.limits)
 
     def log_fields(self) -> dict[str, Any]:
         """Fields of every log line about it. Never arguments, never results."""

@@ -37,7 +37,7 @@ class Claims:
 
         While the store is away, what was settled at the send counts.
         """
-        claim = claim_of_header(attempt.headers())
+        claim = claim_of_header(attempt.notes())
         if claim is None:
             return True
         key, scope = claim
@@ -58,7 +58,7 @@ class Claims:
 
     def end(self, attempt: Attempt) -> None:
         """The task has ended for good: others may be sent."""
-        claim = claim_of_header(attempt.headers())
+        claim = claim_of_header(attempt.notes())
         # That of a `queued` scope went back when it started.
         if claim is not None and (claim[1] == "running" or attempt.started_at is None):
             self._release(claim[0], attempt.message.id.encode())

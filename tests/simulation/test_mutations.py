@@ -19,6 +19,7 @@ from asyncq.worker._flow import Flow
 from asyncq.worker._judge import Judge
 from asyncq.worker._leases import LeaseKeeper
 from asyncq.worker._maintenance import Maintenance
+from asyncq.worker._outgoing import Message, Outgoing, Refusal
 from asyncq.worker._receiver import Receiver
 from asyncq.worker._recorder import Recorder
 from asyncq.worker._settler import Settler, _Pending
@@ -79,20 +80,20 @@ def a_retry_is_sent_under_another_id(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_retry_is_sent_twice(patch: pytest.MonkeyPatch) -> None:
-    publish = Concluder._publish
+    publish = Outgoing.publish
 
-    async def _publish(self: Concluder, messages: Sequence[tuple[Conclusion, Publication]]) -> set[int]:
+    async def publish_twice(self: Outgoing, messages: Sequence[Message]) -> list[Refusal]:
         await publish(self, messages)
         return await publish(self, messages)
 
-    patch.setattr(Concluder, "_publish", _publish)
+    patch.setattr(Outgoing, "publish", publish_twice)
 
 
 def a_retry_is_not_sent(patch: pytest.MonkeyPatch) -> None:
-    async def _publish(self: Concluder, messages: Sequence[tuple[Conclusion, Publication]]) -> set[int]:
-        return set()
+    async def publish(self: Outgoing, messages: Sequence[Message]) -> list[Refusal]:
+        return []
 
-    patch.setattr(Concluder, "_publish", _publish)
+    patch.setattr(Outgoing, "publish", publish)
 
 
 def a_result_is_dropped_when_the_backend_is_away(patch: pytest.MonkeyPatch) -> None:
