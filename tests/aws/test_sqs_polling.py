@@ -98,6 +98,19 @@ async def test_what_can_not_be_given_back_is_forgotten_all_the_same(strict: Stri
             assert not deliveries._deliveries._held
 
 
+async def test_what_comes_for_who_asks_no_more_goes_to_others(strict: StrictSqs) -> None:
+    """A worker that drains has a poll under way, and no use for what it brings."""
+    async with opened(strict) as broker, consuming(broker, "q") as leaving:
+        receiving = asyncio.create_task(leaving.receive(10))
+        await until(lambda: strict.requests["ReceiveMessage"] == 1)
+        receiving.cancel()
+        await asyncio.wait([receiving])
+        await publish(broker, "q", task(1))
+        await until(lambda: strict.queues["q"].messages[0].received == 1)
+        async with consuming(broker, "q") as other, asyncio.timeout(10):  # its lease is a minute
+            assert numbers(await other.receive(1)) == [1]
+
+
 async def test_a_lease_that_sqs_does_not_know_is_refused_at_once(strict: StrictSqs) -> None:
     async with opened(strict, wait_time_seconds=20) as broker:
         broker.consume([Queue(name="q")], ConsumerOptions(node="n@h", lease=43_180))

@@ -101,7 +101,12 @@ class SqsConsumer:
             for poller in self._pollers:
                 poller.raise_failure()
             self._start_polls(limit)
-            await self._changed.wait()
+            try:
+                await self._changed.wait()
+            except asyncio.CancelledError:
+                for poller in self._pollers:
+                    poller.leave()
+                raise
 
     def _start_polls(self, room: int) -> None:
         """Ask every queue that was empty, and no more of the others than there is room for what they bring.

@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 #: Seconds between polls that do not wait.
 _LEAST_PAUSE = 0.05
 
+#: Seconds that messages wait for somebody who has stopped asking: he may ask again at once.
+_SHORT_PATIENCE = 1.0
 
 #: Seconds that a queue rests after its second failure in turn, and after many; they grow twofold.
 _FIRST_REST, _LONGEST_REST = 1.0, 30.0
@@ -60,6 +62,7 @@ class Poller:
         #: costs two requests and counts as a receive, so a worker that is nearly full keeps them for its next tasks,
         #: for as long as their leases are good for a start.
         self._patience = lease / 3
+        self._wanted = True
         self._shelf: deque[Held] = deque()
         self._flowing = False
         self._expected = 0
@@ -89,10 +92,16 @@ class Poller:
 
     def take(self, limit: int) -> list[Delivery]:
         """Hand out what is there."""
+        self._wanted = True
         taken = [self._shelf.popleft().delivery for _ in range(min(limit, len(self._shelf)))]
         if not self._shelf:
             self._emptied.set()
         return taken
+
+    def leave(self) -> None:
+        """Nobody asks any more: what comes of the poll under way is for others."""
+        self._wanted = False
+        self._emptied.set()
 
     def raise_failure(self) -> None:
         """Raise what the last poll met with, once."""
@@ -188,13 +197,13 @@ class Poller:
             await self._deliveries.hide(early, seconds)
 
     async def _wait_for_takers(self) -> None:
-        try:
-            async with asyncio.timeout(self._patience):
-                while self._shelf and self._patient:
-                    self._emptied.clear()
+        while self._shelf and self._patient:
+            self._emptied.clear()
+            try:
+                async with asyncio.timeout(self._patience if self._wanted else _SHORT_PATIENCE):
                     await self._emptied.wait()
-        except TimeoutError:
-            await self._give_back()
+            except TimeoutError:
+                await self._give_back()
 
     async def _give_back(self) -> None:
         unused = list(self._shelf)
