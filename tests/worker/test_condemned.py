@@ -29,7 +29,7 @@ async def test_a_task_that_cannot_be_stopped_condemns_its_process(bench: Bench) 
         await innocents_end.wait()
         return "ended"
 
-    bench.task(swallows, time_limit=0.05)
+    bench.task(swallows, time_limit=0.5)
     bench.task(innocent)
     worker = bench.worker(concurrency=2, kill_grace=0.1, shutdown_timeout=5.0)
     with Post(worker) as post:
@@ -62,7 +62,7 @@ async def test_a_thread_that_cannot_be_stopped_does_so_too(bench: Bench) -> None
     def blocks() -> None:
         release.wait()
 
-    bench.task(blocks, time_limit=0.05)
+    bench.task(blocks, time_limit=0.5)
     worker = bench.worker(kill_grace=0.1)
     with Post(worker) as post:
         try:
@@ -85,7 +85,7 @@ async def test_a_thread_that_ends_within_its_grace_does_no_harm(bench: Bench) ->
         threading.Event().wait(0.15)
         ended.set()
 
-    bench.task(slow, time_limit=0.05)
+    bench.task(slow, time_limit=0.5)
     worker = bench.worker(kill_grace=10.0)
     with Post(worker) as post:
         async with worker:

@@ -155,7 +155,7 @@ async def test_threads_that_work_are_counted_until_they_really_end(bench: Bench)
         working.set()
         release.wait(10)
 
-    bench.task(works, time_limit=0.05)
+    bench.task(works, time_limit=0.5)
     worker = bench.worker(kill_grace=0.02)
     with Post(worker) as post:
         async with worker:
