@@ -6,14 +6,12 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from aws.moto_server import CREDENTIALS, PYTHON, MotoServer
+from aws.moto_server import CREDENTIALS, MotoServer
 from aws.strict_sqs import StrictSqs
 
 
 @pytest.fixture(scope="session")
 def moto() -> Iterator[MotoServer]:
-    if not PYTHON.exists():
-        pytest.skip("no moto: scripts/moto.sh sets it up")
     with MotoServer() as server:
         yield server
 

@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import pytest
+
 from servers import free_port
 
 #: Where scripts/moto.sh puts it.
@@ -36,6 +38,8 @@ class MotoServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
+        if not PYTHON.exists():
+            pytest.skip("no moto: scripts/moto.sh sets it up")
         with tempfile.TemporaryFile() as log:
             self._process = subprocess.Popen(
                 [str(PYTHON), str(_MAIN), str(self.port)],

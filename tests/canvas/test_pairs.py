@@ -16,7 +16,7 @@ from asyncq import AsyncQ, Context, Signature, chain, chord, group
 from asyncq._clock import new_id
 from asyncq.errors import ConfigurationError
 from asyncq.protocol import TaskMessage
-from aws.moto_server import CREDENTIALS, PYTHON, MotoServer
+from aws.moto_server import CREDENTIALS, MotoServer
 from rabbit_node import run_folder, shared_node
 from servers import RabbitServer, RedisServer
 from waiting import PATIENCE
@@ -173,8 +173,6 @@ def rabbit(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator
 
 @pytest.fixture(scope="module")
 def moto() -> Iterator[MotoServer]:
-    if not PYTHON.exists():
-        pytest.skip("no moto: scripts/moto.sh sets it up")
     with MotoServer() as server:
         yield server
 
